@@ -23,18 +23,6 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from service.domain.error_facts import (
-    FLEX_CAPACITY,
-    NAME_KEYS,
-    NO_STATUS,
-    OVERLOADED,
-    QUOTA_USED_UP,
-    TEXT_KEYS,
-    Facts,
-    error_objects,
-    read_facts,
-    text_under,
-)
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -46,6 +34,19 @@ from service.domain.errors import (
     FailureScope,
 )
 from service.domain.model import Json
+from service.domain.stated.facts import (
+    FLEX_CAPACITY,
+    NAME_KEYS,
+    NO_STATUS,
+    OVERLOADED,
+    QUOTA_USED_UP,
+    TEXT_KEYS,
+    Facts,
+    error_objects,
+    read_facts,
+    text_under,
+)
+from service.domain.stated.rejections import is_final_text
 
 AgentError = AgentRetryableError | AgentRejectedError
 
@@ -60,7 +61,8 @@ _BILLING = re.compile(
 _BILLING_TEXT = re.compile(
     r"credit balance is too low|insufficient credits|reached your (specified )?api usage limit"
     r"|used all available credits|team doesn't have any credits|prepa(id|yment) credits are depleted"
-    r"|exceeds? your plan'?s? (set )?usage limit",
+    r"|exceeds? your plan'?s? (set )?usage limit"
+    r"|reach(ed|ing) (the|your) (\w+ )?(spend|spending) (limit|cap)",
     re.IGNORECASE,
 )
 _NO_BALANCE_TEXT = re.compile(r"\binsufficient balance\b", re.IGNORECASE)
@@ -117,7 +119,7 @@ _CREDENTIALS = re.compile(
     r"authentication(_(error|failed|failure|required|exception|missing|expired|invalid)\w*)?|unauthenticated"
     r"|(invalid|incorrect|missing|expired)_(api_key|authentication(_token)?|(access_|auth_|security_|bearer_)?token)"
     r"(_(error|exception|fault|id|provided))?"
-    r"|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
+    r"|invalid_permissions\w*|api_key_(invalid|expired|service_blocked)|permission_?(denied|error)\w*|access_?denied\w*|unauthorized\w*"
     r"|forbidden|expired_token_exception|unrecognized_client\w*|invalid_signature\w*"
     r"|token_(expired|revoked)|invalid_(grant|client)|unauthorized_client|service_disabled|request_denied|invalid_session_id|invoke_authorization_error|auth_failure\w*"
     # Slack
@@ -137,7 +139,7 @@ _PLACE_TEXT = re.compile(r"\b(column|row|field|line|cell|record|position)\b", re
 _TOKEN_TEXT = re.compile(r"\btoken\b", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"(model|deployment|engine)_?(not_?found\w*|not_available|decommissioned|does_not_exist|not_exist)"
-    r"|invalid_model|unknown_model|resource_not_found_exception"
+    r"|invalid_model|unknown_model|model_not_supported|resource_not_found_exception"
 )
 _NO_MODEL_TEXT = re.compile(
     # Before the word stands nothing or an article: a "vehicle model" is not the agent's.
@@ -176,19 +178,14 @@ _REJECTED = re.compile(
     r"|unprocessable\w*|bad_request\w*|not_found\w*|out_of_range|failed_precondition"
     r"|(request|payload|entity|request_entity)_too_large"
     r"|card_error|\w+_declined|unsupported\w*|validation|value_error|image_\w+_error|data_inspection_failed|\w*bad_user_input|graphql_\w+_failed"
+    r"|malformed_(query|id|request|input|json|url|search|xml|expression)|required_field_missing|undefined_field"
 )
-_REJECTED_TEXT = re.compile(
-    r"\bensure this value\b|\bfield required\b|\bvalue is not a valid\b|\bnone is not an allowed value\b"
-    r"|\binput should be\b|\bextra (fields|inputs) (are )?not permitted\b|\bvalidation failed\b",
-    re.IGNORECASE,
-)
-"""Pydantic, versions 1 and 2, without the names of its errors; GitHub and others."""
-
 _VALIDATION = re.compile(r"validation(_error|_failed)?")
 """AWS's ValidationException is none of these: it may be about the identifier of a model."""
 
 _CONTENT = re.compile(
     r"data_inspection_failed|content_(filter|policy)\w*|\w*moderation\w*|prompt_blocked|safety\w*|harm\w*"
+    r"|hooks_failed|guardrails?(_\w+)?"
 )
 _CONTENT_TEXT = re.compile(r"\bflagged\b|requires moderation", re.IGNORECASE)
 
@@ -267,7 +264,7 @@ def _judge_status(facts: Facts) -> tuple[type[AgentError], FailureScope | None]:
         # By RFC 9110 a 503 is about load, but a row that crashes the server may get it as well.
         is_load = status == HTTPStatus.SERVICE_UNAVAILABLE
         return AgentUnavailableError, FailureScope.OVERLOAD if is_load else FailureScope.UNCLEAR
-    is_rejected = facts.has_name(_REJECTED) or _REJECTED_TEXT.search(facts.text) is not None
+    is_rejected = facts.has_name(_REJECTED) or is_final_text(facts.text)
     if status == NO_STATUS and is_rejected and not facts.has_name(_RETRYABLE):
         return AgentRejectedError, None
     if status == NO_STATUS or status in _RETRYABLE_STATUS or facts.has_name(_RETRYABLE):

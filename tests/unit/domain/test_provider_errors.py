@@ -148,6 +148,15 @@ KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "A
         (0, {"error": {"code": 502, "message": "Provider disconnected"}}, AgentUnavailableError),
         (0, {"error": "something"}, AgentUnavailableError),
         # a quota of the account, and a card of the row
+        (
+            412,
+            {"error": {"message": "Account suspended, possibly due to reaching the monthly spending limit"}},
+            AgentOutageError,
+        ),
+        (0, {"error": {"message": "checks failed", "type": "hooks_failed"}}, AgentRejectedError),
+        (0, {"errors": [{"code": "model_not_supported", "message": "Model 'x'"}]}, AgentOutageError),
+        (0, {"error": {"type": "INVALID_PERMISSIONS_OR_MODEL_NOT_FOUND"}}, AgentCredentialsError),
+        (0, [{"errorCode": "MALFORMED_QUERY", "message": "unexpected token"}], AgentRejectedError),
         (400, {"code": "provider_quota_exceeded", "message": "exhausted", "status": 400}, AgentOutageError),
         (456, {"message": "Quota Exceeded"}, AgentOutageError),
         (432, {"detail": {"error": "This request exceeds your plan's set usage limit."}}, AgentOutageError),
@@ -332,6 +341,7 @@ def test_the_scope_of_a_failure(status: int, body: object, scope: FailureScope) 
         (openai("rate_limit_exceeded", "Please try again in 20ms."), 0.02),
         (openai("429", "Please retry after 6 seconds."), 6),
         ({"retry_after": 1.5, "error": "rate_limited"}, 1.5),
+        ({"ok": False, "error_code": 429, "parameters": {"retry_after": 8}}, 8),
         ({"error": {"metadata": {"retry_after_ms": "250"}}}, 0.25),
         (openai("rate_limit_exceeded", "Try again later"), None),
         ({"retry_after": "9" * 50}, None),

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import re
 
-from service.domain.error_facts import GRPC_NAMES
 from service.domain.errors import AgentRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
+from service.domain.stated.facts import GRPC_NAMES
 from service.mapping.replies.objections.classification import (
     error_status,
     is_about_the_target,
@@ -84,6 +84,9 @@ _OF_A_GATEWAY = frozenset(
 _CODE = re.compile(
     r"\w*(?:Exception|Error)|Invalid[A-Z]\w+|[A-Z]+(?:_[A-Z]+)+|[a-z_]+_error|(?:invalid|unsupported)_[a-z_]+"
 )
+_STATUSES_BESIDE = ("status", "statusCode", "status_code")
+"""Beside a list of errors (watsonx)."""
+
 _CODES = ("statusCode", "status_code", "status", "code", "cod")
 FAILED_STATUS = frozenset({"error", "failed", "failure", "fail"})
 
@@ -121,7 +124,8 @@ def find_bare_errors(document: dict[str, Json]) -> Objections:
         is_of_request = "data" not in document and all("locations" in error for error in errors)
         is_refusal = is_of_request and not is_about_the_target(errors)
         classify = rejection if is_refusal else stated_error
-        whole: Json = {"message": document.get("message"), "errors": errors}
+        statuses = {key: document[key] for key in _STATUSES_BESIDE if error_status(document.get(key))}
+        whole: Json = {"message": document.get("message"), "errors": errors, **statuses}
         yield classify(whole, "the reply states an error", error_summary(errors), "errors")
     invalid = entries(document.get("detail"))  # FastAPI
     if invalid and all({"loc", "msg"} <= entry.keys() for entry in invalid):

@@ -4,7 +4,7 @@
 | --- | --- |
 | the id of a run, a job or a session, and a status such as `failed`, `paused` | `{runId, status, text}` |
 | an `id`, and a `state` of this kind or a status in capitals | `{id, state: failed, result}` (BullMQ) |
-| such a status, and an error in words | `{status: failed, error_message, text}` |
+| such a status, and an error in words, or a stage of work | `{status: failed, error_message, text}` |
 | a status that is called one of work, or is in an object | `{state: {result_state: FAILED}}` (Databricks) |
 | an object of a run, a job and the like that has such a status | `{run: {status: FAILED}, output}` |
 | a flag that is true: `isError`, `has_error`, `failed`, `truncated`, `blocked` | `{answer, isError: true}` |
@@ -28,7 +28,13 @@ from service.domain.model import Json
 from service.domain.provider_errors import error_summary, says_something
 from service.mapping.replies.objections.classification import rejection
 from service.mapping.replies.objections.failed_calls import has_marks_of_run
-from service.mapping.replies.objections.objection import WRAPPER_KEYS, Objection, Objections, words
+from service.mapping.replies.objections.objection import (
+    WRAPPER_KEYS,
+    Objection,
+    Objections,
+    is_stage,
+    words,
+)
 from service.mapping.replies.objections.read_places import snake_case
 
 _FAILED = words(
@@ -61,6 +67,8 @@ _BOOKKEEPING = re.compile(
     r"|(?:num|total|is)_\w+|duration|elapsed|latency|cost|progress|percent|pages|steps|turns|attempts?|retries"
     r"|logs?|kind|object|model|version|inputs?|args|kwargs|metrics|metadata|meta|children|queue|worker|suspended"
     r"|timestamp|created|updated|started|finished|completed|success|ok|reason"
+    r"|tools|tool_calls|tool_executions|events|requirements|citations|references|reasoning\w*|content_type"
+    r"|model_provider\w*|(?:agent|team|workflow)_name|session_state|session_data"
 )
 _FLAGS = words("is_error has_error failed truncated blocked")
 _FLAGS_OF_TEXTS = words("truncated blocked")
@@ -149,6 +157,9 @@ def _is_marked(place: dict[str, Json], key: str, status: str) -> bool:
         return True
     if any(_ERROR.fullmatch(_name(name)) and says_something(place[name]) for name in place):
         return True
+    # CrewAI names the stage; Mastra has an object of the steps, and what they were given.
+    if any(map(is_stage, map(_name, place))) or ("input" in place and isinstance(place.get("steps"), dict)):
+        return True
     has_id = not {"id", "uuid"}.isdisjoint(place)
     is_of_machine = status.isupper() or _name(key) == "state"
     return has_id and is_of_machine and any(_RESULT.fullmatch(_name(name)) for name in place)
@@ -209,4 +220,4 @@ def _is_result(key: str) -> bool:
 def _is_bookkeeping(key: str) -> bool:
     name = _name(key)
     patterns = (_BOOKKEEPING, _WORK_ID, _STATE_KEY, _ERROR, _WORK_KEY)
-    return name in _FLAGS or any(pattern.fullmatch(name) for pattern in patterns)
+    return name in _FLAGS or is_stage(name) or any(pattern.fullmatch(name) for pattern in patterns)

@@ -78,6 +78,7 @@ _MARKS_OF_ENDS = words("done finished is_finished")
 
 _ENDS = words("end done finish finished stop complete completed message_end")
 _OF_BAIDU = words("need_clear_history sentence_id")
+_OF_LLAMA = words("stop_type stopped_eos stopped_word tokens_predicted tokens_evaluated")
 _LONGEST_REASON = 80
 _ADK_KEYS = ("errorCode", "error_code")
 _ADK_MARKS = frozenset({"author", "invocationId", "invocation_id"})
@@ -208,6 +209,8 @@ def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Js
     # llama.cpp's server.
     if place.get("stopped_limit") is True or place.get("stop_type") == "limit":
         yield "stop_type", "token_limit", place
+    elif place.get("truncated") is True and not _OF_LLAMA.isdisjoint(place):
+        yield "truncated", "context_length", place
 
 
 def _is_of_model(value: Json) -> bool:

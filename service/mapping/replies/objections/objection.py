@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from service.domain.model import Json
 from service.domain.truncation import truncate
 
 _MAX_MESSAGE_CHARS = 500
+_STAGE = re.compile(r"(?:last|current|next)_(?:\w+_)?(?:task|step|node|stage)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ def in_words(reason: str, detail: str) -> str:
 def words(text: str) -> frozenset[str]:
     """The words of a text that are separated by blanks."""
     return frozenset(text.split())
+
+
+def is_stage(name: str) -> bool:
+    """True for the name of a key, in snake case, of a stage of work: `current_step`, `last_executed_task`."""
+    return _STAGE.fullmatch(name) is not None
 
 
 WRAPPER_KEYS = words("data result output response")

@@ -31,11 +31,13 @@ _METADATA = spellings(
 )
 """Keys of objects about the text beside them."""
 
-_ANSWERS = spellings("choices candidates results outputs generations completions responses alternatives")
+_ANSWERS = spellings(
+    "choices candidates results outputs generations completions responses alternatives artifacts"
+)
 """Keys of lists of answers. Of any other list, such as a conversation, the last item counts."""
 
 _OF_A_MODEL = spellings(
-    "message messages content text output_text completion generated_text generation delta output data"
+    "message messages content text output_text completion generated_text generation delta output data base64"
 )
 """Keys under which models have their texts."""
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from service.domain.error_facts import GRPC_FINAL, GRPC_NAMES
 from service.domain.errors import AgentRejectedError, AgentUnavailableError, ReplyRejectedError
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
+from service.domain.stated.facts import GRPC_FINAL, GRPC_NAMES
 from service.mapping.replies.objections.bare_errors import (
     ABOUT_AN_ERROR,
     ERROR_KEYS,
@@ -70,6 +70,7 @@ _STATUSES_OF_MINIMAX = {
 }
 """Codes of MiniMax: the status of HTTP that each is like."""
 
+_OF_ETHERSCAN = words("status message result")
 _WORDS_OF_A_NAME = 3
 """A longer text under `error` is a sentence; a list of mistakes that a text has names each of them."""
 
@@ -103,6 +104,7 @@ def find_stated_errors(document: Json, said: str) -> Objections:
     yield from _only_an_error(document)
     yield from _wrapped_error(document)
     yield from _no_choices(document)
+    yield from _of_etherscan(document)
     yield from _says_no(document, said)
 
 
@@ -207,6 +209,8 @@ def _error_object(document: dict[str, Json]) -> Objections:
                 value = {"details": [], **value}  # by which codes of gRPC are known
             # The facts may stand beside a text, `{error: true, message}`, and a status beside an object.
             beside = {"error": value, **_stated_statuses(document)}
+            if isinstance(value, dict) and not error_summary(value):  # Feishu: `{code, msg, error: {log_id}}`
+                beside = {**document, **beside}
             stated = beside if isinstance(value, dict | list) else {"code": value, **document}
             says_no = any(document.get(flag) is False for flag in ("success", "ok"))
             is_refusal = says_no and isinstance(value, str)
@@ -255,6 +259,13 @@ def _error_of_provider(document: dict[str, Json]) -> Objections:
     for task in entries(document.get("tasks")):
         if "values" in document and says_something(task.get("error")):  # LangGraph
             yield stated_error(task["error"], "a task of the graph failed", json_text(task["error"]), "tasks")
+
+
+def _of_etherscan(document: dict[str, Json]) -> Objections:
+    """The error of `{status: "0", message: NOTOK, result: "Max rate limit reached"}`."""
+    said = document.get("result")
+    if document.keys() == _OF_ETHERSCAN and document["message"] == "NOTOK" and isinstance(said, str):
+        yield rejection({"message": said}, "the reply says message: NOTOK", said, "message")
 
 
 def _states_error(value: Json, document: dict[str, Json]) -> bool:

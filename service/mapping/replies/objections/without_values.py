@@ -2,7 +2,7 @@
 
 | the reply has | it is |
 | --- | --- |
-| a status or state such as `IN_QUEUE` or `notStarted`, beside an id or the time of its creation | pending |
+| a status or state such as `IN_QUEUE` or `notStarted`, beside an id, a time, a stage or no result | pending |
 | a code from 400 to 599 beside a message, also under `meta` or `header` | the error of that status |
 | `error`, `errors` and the like in an object on a path: GraphQL's, those of one item | that error |
 | status `UNKNOWN_ERROR` (Google Maps) | a failure of the server |
@@ -20,10 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from service.domain.error_facts import GRPC_PASSING
 from service.domain.errors import AgentRetryableError, AgentUnavailableError, ReplyPendingError
 from service.domain.model import Json
 from service.domain.provider_errors import classify_error, error_summary, says_something
+from service.domain.stated.facts import GRPC_PASSING
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.classification import (
     error_status,
@@ -31,7 +31,14 @@ from service.mapping.replies.objections.classification import (
     rejection,
     stated_error,
 )
-from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.objections.objection import (
+    Objection,
+    Objections,
+    entries,
+    in_words,
+    is_stage,
+    words,
+)
 from service.mapping.replies.objections.read_places import places_on_paths, snake_case
 from service.mapping.replies.text import str_or_empty
 
@@ -71,6 +78,8 @@ _ERROR_KEYS = (
     *("error", "errors", "Error", "Errors", "userErrors", "user_errors", "ErrorList", "fault", "Fault"),
     *("ErrorMessage", "errorMessage", "error_message", "errorDescription", "failed_results"),
 )
+_RESULTS = words("result results output outputs response answer data")
+_PROGRESS = words("progress percent percentage eta eta_seconds queue_position")
 _ONLY_A_TEXT = words("message detail msg request_id requestId")
 _MAX_INNER = 20
 
@@ -124,7 +133,10 @@ def _waiting(envelope: dict[str, Json]) -> Iterator[tuple[str, str]]:
     if envelope.get("jobComplete") is False:  # BigQuery
         yield "jobComplete", "false"
     names = {snake_case(key) for key in envelope}
-    is_marked = any(_ID.fullmatch(name) or _TIME.fullmatch(name) for name in names)
+    is_marked = any(_ID.fullmatch(name) or _TIME.fullmatch(name) or is_stage(name) for name in names)
+    # A result that is null or empty, or how far the work has come.
+    is_marked = is_marked or any(not envelope[key] for key in _RESULTS if key in envelope)
+    is_marked = is_marked or not _PROGRESS.isdisjoint(names)
     for key, stated in envelope.items():
         found = _STATE_KEY.fullmatch(snake_case(key))
         # Databricks and Athena have an object.

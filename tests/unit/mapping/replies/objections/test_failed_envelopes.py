@@ -56,6 +56,20 @@ FAILED = [
     ("answer", {"answer": "Os", "failed": True}, "failed: true"),
     ("text", {"text": "Os", "blocked": True}, "blocked: true"),
     ("data.text", {"data": {"text": "Os", "blocked": True}}, "blocked: true"),
+    ("content", {"run_id": "r", "content": "Os", "status": "PAUSED", "tools": [{"name": "x"}]}, "PAUSED"),
+    ("result", {"state": "FAILED", "status": "boom", "result": "Os", "last_executed_task": None}, "FAILED"),
+    ("result", {"status": "failed", "result": "Os", "current_step": "write"}, "status failed"),
+    (
+        "result.text",
+        {
+            "status": "suspended",
+            "steps": {"ask": {"status": "suspended"}},
+            "suspended": [["ask"]],
+            "input": {},
+            "result": {"text": "Os"},
+        },
+        "status suspended",
+    ),
 ]
 
 
@@ -112,6 +126,9 @@ def test_the_error_beside_the_value_decides():
         ("data[0].x", {"data": [{"x": 1}], "truncated": True}),
         ("answer", {"answer": "x", "is_error": False, "failed": False, "blocked": None}),
         ("answer", {"answer": "x", "failed": 3}),
+        ("result", {"status": "failed", "result": "x", "steps": ["click"], "input": "y"}),
+        ("result", {"status": "failed", "result": "x", "last_station": "Oslo"}),
+        ("result", {"status": "failed", "result": "x", "tools": ["saw"]}),
         ("outputs[0].text", {"action": "GUARDRAIL_INTERVENED", "outputs": [{"text": "x"}], "usage": {}}),
     ],
 )

@@ -136,6 +136,21 @@ WRAPPED = [
         {"output": {"text": "Sorry."}, "citations": [], "guardrailAction": "INTERVENED", "sessionId": "s"},
         ReplyRejectedError,
     ),
+    (
+        "content",
+        {"content": "WHI", "stop": True, "stop_type": "eos", "truncated": True, "tokens_predicted": 3},
+        ReplyTruncatedError,
+    ),
+    (
+        "artifacts[0].base64",
+        {
+            "artifacts": [
+                {"base64": "aGk=", "finishReason": "ERROR"},
+                {"base64": "aGo=", "finishReason": "SUCCESS"},
+            ]
+        },
+        AgentUnavailableError,
+    ),
 ]
 
 
@@ -167,6 +182,8 @@ ANSWERS = [
         ],
     ),
     ("output.text", {"output": {"text": "WHI"}, "guardrailAction": "NONE", "sessionId": "s"}),
+    ("artifacts[0].base64", {"artifacts": [{"base64": "WHI", "finishReason": "SUCCESS"}]}),
+    ("content", {"content": "WHI", "stop": True, "stop_type": "eos", "truncated": False}),
     (
         "data.outputs.answer",
         {"workflow_run_id": "w", "data": {"status": "succeeded", "outputs": {"answer": "WHI"}}},

@@ -101,6 +101,33 @@ def test_an_operation_fails_with_a_code_of_grpc(code: int, error: type[RowfleetE
             AgentThrottledError,
             "Slow down",
         ),
+        # words of errors that have neither a known name nor a status
+        (
+            {"data": None, "errors": [{"message": 'Cannot query field "nam" on type "Hero".'}]},
+            AgentRejectedError,
+            "Cannot query field",
+        ),
+        ({"data": None, "errors": [{"message": "Unexpected error."}]}, AgentUnavailableError, "Unexpected"),
+        (
+            {"code": 99991663, "msg": "Invalid access token for this app", "error": {"log_id": "l"}},
+            AgentCredentialsError,
+            "Invalid access token",
+        ),
+        (
+            {"errors": [{"code": "x", "message": "no"}], "trace": "t", "status_code": 404},
+            AgentRejectedError,
+            "no",
+        ),
+        (
+            {"errors": [{"code": "x", "message": "no"}], "trace": "t", "status_code": 503},
+            AgentUnavailableError,
+            "no",
+        ),
+        (
+            {"success": False, "errors": [{"statusCode": "REQUIRED_FIELD_MISSING", "message": "x"}]},
+            AgentRejectedError,
+            "x",
+        ),
         (
             {**RESPONSE, "error": {"code": "invalid_image", "message": "no image"}},
             AgentRejectedError,
@@ -113,6 +140,21 @@ def test_the_class_and_the_words_of_an_error(reply: Json, error: type[RowfleetEr
     assert isinstance(found, error)
     assert words in str(found)
     assert not isinstance(found, ReplyRejectedError) or error is RowfleetError
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("Max rate limit reached", AgentThrottledError),
+        ("Missing/Invalid API Key", AgentCredentialsError),
+        ("Error! Invalid address format", ReplyRejectedError),
+    ],
+)
+def test_a_result_beside_notok_is_the_reason(said: str, error: type[RowfleetError]) -> None:
+    """Etherscan puts the words of the error where its result would be."""
+    found = error_of({"status": "0", "message": "NOTOK", "result": said}, "result")
+    assert isinstance(found, error)
+    assert said in str(found)
 
 
 TRANSLATED = {"responseData": {"translatedText": "YOU USED ALL FREE TRANSLATIONS"}, "responseStatus": 429}

@@ -193,6 +193,10 @@ def test_the_error_beside_what_was_not_found(
         {"QueryExecution": {"QueryExecutionId": "q", "Status": {"State": "RUNNING"}}},  # Athena
         {"jobComplete": False, "jobReference": {"jobId": "j"}, "kind": "bigquery#queryResponse"},
         {"search_metadata": {"status": "Processing", "id": "x"}},  # SerpApi
+        {"state": "RUNNING", "status": "RUNNING", "result": None, "last_step": {}},  # CrewAI
+        {"status": "running", "current_task": "research", "progress": {"completed_tasks": 1}},
+        {"status": "processing", "progress": 40},
+        {"status": "in_progress", "output": []},
         {"generations_by_pk": {"status": "PENDING", "generated_images": [], "id": "g"}},  # Leonardo
     ],
 )

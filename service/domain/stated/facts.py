@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from service.domain import exact_json
 from service.domain.model import Json
-from service.domain.stated_pauses import pause_in_text_s, stated_pause_s
+from service.domain.stated.pauses import pause_in_text_s, stated_pause_s
 
 _MAX_TEXT_CHARS = 4_000
 """Characters of a message that are searched."""
@@ -71,6 +71,7 @@ _NESTED_KEYS = (
     "exception",
     "fault",
     "extensions",
+    "parameters",
 )
 _EMBEDDING_KEYS = ("message", "error", "detail", "raw", "body")
 _STATUS_KEYS = (
@@ -143,7 +144,7 @@ def read_facts(error: Json, status: int) -> Facts:
     texts = [error] if isinstance(error, str) else _texts_in(error)
     stated, pause_s = NO_STATUS, None
     for part in error_objects(error):
-        for key in (*NAME_KEYS, "error"):
+        for key in (*NAME_KEYS, "error", "statusCode"):  # Salesforce has a name there
             if not isinstance(value := part.get(key), str):
                 continue
             if name := _name(value):

@@ -15,6 +15,9 @@ _PAUSE_TEXT = re.compile(
     r"((?:[0-9.]{1,12} ?(?:days?|d|hours?|h|minutes?|m(?!s)|seconds?|secs?|s|ms)(?![a-z]) ?)+)",
     re.IGNORECASE,
 )
+_SECONDS_TEXT = re.compile(r"\bretry after ([0-9]{1,5})(?![\w:/-]|\.[0-9]| ?[a-z])", re.IGNORECASE)
+"""Telegram states the seconds without a unit."""
+
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|d|h|m|s)", re.IGNORECASE)
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -38,7 +41,10 @@ def stated_pause_s(part: dict[str, Json]) -> float | None:
 def pause_in_text_s(text: str) -> float | None:
     """Seconds in "Please try again in 1m2.5s" (OpenAI, Groq), "retry after 6 seconds" (Azure), and so on."""
     match = _PAUSE_TEXT.search(text)
-    return _duration_s(match[1]) if match else None
+    if match:
+        return _duration_s(match[1])
+    seconds = _SECONDS_TEXT.search(text)
+    return float(seconds[1]) if seconds else None
 
 
 def _duration_s(text: str) -> float | None:
