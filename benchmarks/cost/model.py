@@ -235,14 +235,17 @@ ALARM_METRICS = {"scaler": 27, "alarms": 34}
 IDLE_METRICS = 8
 """Custom metrics that a control task without work sends."""
 
-SCALER_S = 0.5
-"""An invocation of the scaler with 256 MB at rest: six calls of SQS, eight of DynamoDB, one of ECS."""
+SCALER_S = 0.3
+"""An invocation of the scaler with 256 MB at rest: six calls of SQS, seven of DynamoDB, one of ECS.
+
+An estimate: 20 ms of CPU time (measured) and 5 for TLS, at a seventh of a core, and round trips of 0.1 s."""
 
 SCALER_READS = 4
-"""Read units of an invocation at rest: five states of batches, two kinds of events, and what it keeps."""
+"""Read units of an invocation at rest: a half for each of four states of batches and two kinds of records
+of the outbox, and one for what it keeps."""
 
-SCALER_LOG_BYTES = 600
-"""Lambda's three lines of an invocation, and one of the scaler."""
+SCALER_LOG_BYTES = 400
+"""Lambda's three lines of an invocation. The scaler writes none at rest."""
 
 
 def rest_lines(scaling: str, prices: Prices) -> list[Line]:

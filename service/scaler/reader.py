@@ -1,7 +1,7 @@
 """The reader of the fleet: queues, unfinished batches, the outbox and the services, all at once.
 
 At rest that is six counts of queues, six queries of the index `by_status` and one description of services.
-Every unfinished batch costs one more read. If one of the reads fails there is no reading.
+Every unfinished batch that is not held costs one more read. If one of the reads fails there is no reading.
 """
 
 from __future__ import annotations
@@ -90,8 +90,11 @@ class FleetReader:
         found = {batch.batch_id: batch for listing in listings for batch in listing.result()}
         async with task_group() as group:
             reads = [
-                group.create_task(self._under_way(batch, is_read=index < MAX_VIEWS))
-                for index, batch in enumerate(found.values())
+                # No rows of a held batch are served, so its counters do not matter.
+                group.create_task(
+                    self._under_way(batch, is_read=batch.state is not State.PAUSED and number < MAX_VIEWS)
+                )
+                for number, batch in enumerate(found.values())
             ]
         return [each for task in reads if (each := task.result()) is not None]
 

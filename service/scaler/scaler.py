@@ -98,10 +98,7 @@ class Scaler:
         for name, service in decision.services.items():
             if service.is_change:
                 await self._fleet.set_desired(name, service.desired)
-                log.info(
-                    "service_scaled", service=name, was=service.tasks.desired, desired=service.desired,
-                    demand=service.demand.tasks, reasons=list(service.demand.reasons),
-                )  # fmt: skip
+                log.info("service_scaled", service=name, was=service.tasks.desired, desired=service.desired)
 
     def _report(self, reading: FleetReading, decision: ScaleDecision, reason: str) -> None:
         """Log, and write metrics unless all is at rest: CloudWatch bills a metric by the hour."""
@@ -109,6 +106,18 @@ class Scaler:
             log.warning("fleet_not_scaled", reason=reason)
         if decision.is_at_rest:
             return
+        log.info(
+            "fleet_looked_at", ingest=reading.backlog.ingest, rows=reading.backlog.rows,
+            aggregate=reading.backlog.aggregate, dead_letters=reading.backlog.dead,
+            unfinished_batches=len(reading.batches), pending_records=reading.pending,
+            services={
+                name: {
+                    "running": service.tasks.running, "desired": service.desired,
+                    "demand": service.demand.tasks, "reasons": list(service.demand.reasons),
+                }
+                for name, service in decision.services.items()
+            },
+        )  # fmt: skip
         for name, service in decision.services.items():
             self._metrics.observe(f"desired_tasks_{name}", service.desired)
         self._metrics.observe("unfinished_batches", len(reading.batches))

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -25,7 +26,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from service import __version__
-from service.adapters.proxies import proxy_for
 from service.agents.options.context import AgentContext
 
 UNSEEN_S = 1.0
@@ -41,6 +41,9 @@ MAX_HEADER_BYTES = 64 * 2**10
 """Largest header field; aiohttp's default of 8 KB is less than gateways send."""
 
 MAX_HEADERS = 1_000
+
+ENVIRONMENT = "environment"
+"""Value of the setting `http.proxy` for HTTP_PROXY, HTTPS_PROXY and NO_PROXY."""
 
 
 @dataclass(slots=True)
@@ -118,7 +121,12 @@ class Connections:
 
     def proxy(self, url: URL) -> str | None:
         """The proxy for a URL, None for a direct connection."""
-        return proxy_for(url, self._context.proxy)
+        if self._context.proxy != ENVIRONMENT:
+            return self._context.proxy or None
+        if proxy_bypass(url.host or ""):
+            return None
+        proxies = getproxies()
+        return proxies.get(url.scheme) or proxies.get("all")
 
     async def close(self) -> None:
         """Close all connections."""

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from service.adapters.aws.clients import AwsOptions, open_client
@@ -21,6 +22,9 @@ from service.scaler.scaler import Look, Scaler
 
 ECS_TIMEOUT_S = 10.0
 """Longest wait for a call of ECS. There is one attempt: the next look is a minute away."""
+
+CONNECTIONS = 2
+"""Connections to a service. Each look opens them anew, and a seventh of a core takes long for that."""
 
 
 def scale_limits(settings: Settings) -> ScaleLimits:
@@ -55,6 +59,7 @@ async def open_scaler(settings: Settings, options: AwsOptions, metrics: Metrics)
     Raises SettingsError, ConfigError, AccessError and RetryableError.
     """
     limits = scale_limits(settings)
+    options = replace(options, max_connections=CONNECTIONS)
     # The calls are counted in memory only: metrics of them would cost more than the calls.
     async with connect(settings, options, Metrics()) as backend, open_client(options, "ecs") as ecs:
         await backend.find_queues(ALL_QUEUES)

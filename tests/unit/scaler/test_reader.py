@@ -106,6 +106,20 @@ async def test_more_batches_than_are_read_count_with_all_their_rows(lab, reader,
     assert (found.view.batch.total, found.view.counts) == (9, Counts())
 
 
+async def test_a_batch_that_is_held_costs_no_read(lab, reader):
+    """Its rows are not served, so neither its counters nor its limits matter."""
+    made = await lab.batch(9, state=State.PAUSED)
+    read, reads = lab.table.read, []
+
+    async def counted(batch_id):
+        reads.append(batch_id)
+        return await read(batch_id)
+
+    lab.table.read = counted
+    (found,) = (await reader.read()).batches
+    assert (found.view, reads) == (BatchView(made, Counts()), [])
+
+
 async def test_what_is_to_be_delivered(lab, reader):
     """Events and waiting tasks; not those that have expired, which DynamoDB deletes late."""
     now_s = lab.clock.now_ms() // 1000

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryFleet
 from service.domain.errors import RetryableError
@@ -89,6 +90,21 @@ async def test_metrics_of_a_fleet_that_is_not_at_rest(lab, scaling):
         '"backlog":[2',
     ):
         assert part in line
+
+
+async def test_what_a_decision_was_made_from_is_logged(lab, scaling):
+    """Once a look, but for those at rest."""
+    with capture_logs() as lines:
+        await scaling.minutes(1)
+    assert lines == []
+    await lab.send(lab.ingest, lab.job())
+    with capture_logs() as lines:
+        await scaling.minutes(1)
+    assert [line["event"] for line in lines] == ["service_scaled", "service_scaled", "fleet_looked_at"]
+    assert lines[2]["ingest"] == 1
+    assert lines[2]["services"]["worker"] == {
+        "running": 0, "desired": 1, "demand": 1, "reasons": ["messages in ingest: 1"],
+    }  # fmt: skip
 
 
 async def test_a_dry_run_changes_nothing(lab, scaling):

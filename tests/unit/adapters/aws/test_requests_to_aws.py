@@ -14,6 +14,7 @@ from service.adapters.aws.sqs import SqsQueue
 from service.adapters.aws.table.batch_items import batch_item
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.aws.table.keys import primary_key
+from service.domain.errors import RetryableError
 from service.domain.model import Batch, Commit, Location, Outcome, Source, State, Status
 from service.domain.ports import OutgoingMessage
 
@@ -268,3 +269,12 @@ async def test_a_source_is_read_as_it_was_when_the_run_began(version):
     asked = client.only("get_object")
     assert (asked["Range"], asked["IfMatch"]) == ("bytes=10-12", '"etag"')
     assert asked.get("VersionId", "") == version
+
+
+@pytest.mark.parametrize("missing", ["", "NotVisible", "Delayed"])
+async def test_a_count_that_sqs_does_not_tell_is_no_zero(missing):
+    """An empty queue has rows sent again, or tasks ended."""
+    told = {f"ApproximateNumberOfMessages{name}": "3" for name in {"", "NotVisible", "Delayed"} - {missing}}
+    queue = SqsQueue(RecordingClient(get_queue_attributes={"Attributes": told}).clients, "rows", URL)
+    with pytest.raises(RetryableError, match=f"has not told ApproximateNumberOfMessages{missing}$"):
+        await queue.depth()
