@@ -81,6 +81,26 @@ def test_the_fleet_refuses_the_settings_that_it_sets():
     assert names_in("managed_settings") == named - {"HTTP__PROXY"}
 
 
+READS_OF_SETUP = {
+    "s3.head_bucket": "s3:ListBucket",
+    "s3.get_bucket_lifecycle_configuration": "s3:GetLifecycleConfiguration",
+    "s3.get_bucket_notification_configuration": "s3:GetBucketNotification",
+    "sqs.get_queue_attributes": "sqs:GetQueueAttributes",
+    "dynamodb.describe_table": "dynamodb:DescribeTable",
+    "dynamodb.describe_time_to_live": "dynamodb:DescribeTimeToLive",
+}
+"""The reading calls of `rowfleet setup`, each with its permission."""
+
+
+def test_operators_may_check_the_setup():
+    """The policy for operators has the permission of each call by which `setup --check` reads."""
+    provision = ROOT / "service/adapters/aws/provision"
+    code = "\n".join(path.read_text("utf-8") for path in sorted(provision.glob("*.py")))
+    assert set(re.findall(r"clients\.(\w+\.(?:get|describe|head|list)_\w+)", code)) == set(READS_OF_SETUP)
+    policies = text(f"{FLEET}policies.tf")
+    assert [action for action in READS_OF_SETUP.values() if f'"{action}"' not in policies] == []
+
+
 def test_the_fleet_plays_every_role_once():
     """Each role is of control, or of the service that is taken out of it."""
     body = text(f"{FLEET}services.tf")
