@@ -10,9 +10,9 @@ of a record into cells. The rules are those of Python's csv module, which proper
 - Outside a quoted section `\n`, `\r\n` and a lone `\r` each end the record. Inside they are text.
 
 There are more differences from Python's csv: an empty line, a comment and a record of empty cells are no
-records; a file that ends inside quotes is an error; blanks around a quoted cell in one line are no part of
-it, so that `1, "x, y"` has two cells; after a `\"` in the middle of a quoted cell the record has a defect,
-and ends where a writer that escapes so ended it.
+records; 0x1A at the end of a file, as DOS writes it, is no part of it; a file that ends inside quotes is an
+error; blanks around a quoted cell in one line are no part of it, so that `1, "x, y"` has two cells; after a
+`\"` in the middle of a quoted cell the record has a defect, and ends where a writer that escapes so ended it.
 """
 
 from service.csvio.cells import RECORD, SURPLUS, row_data

@@ -11,7 +11,7 @@ from service.csvio.delimiters import DelimiterSample, choose, failures_delimiter
 from service.csvio.layout import Layout
 from service.csvio.plain import PlainLines, plain_end
 from service.csvio.records import Header, Record, RecordMaker
-from service.csvio.scan import Scanner, count_lines, line_after
+from service.csvio.scan import Scanner, count_lines, line_after, text_end
 from service.domain.errors import CsvError
 from service.domain.model import Checkpoint, Dialect
 
@@ -115,7 +115,8 @@ class CsvReader:
     def _read(self, *, at_end: bool) -> list[Record]:
         if not self._is_charset_known:
             self._detect_charset()
-        self._view = self._charset.extend(self._view, self._raw, at_end=at_end)
+        view = self._charset.extend(self._view, self._raw, at_end=at_end)
+        self._view = view[: text_end(view)]
         if not self._has_begun and not self._begin(at_end=at_end):
             return []
         records: list[Record] = []
@@ -215,8 +216,7 @@ class CsvReader:
             delimiter = stated or failures_delimiter(self._view)
             self._delimiter = self._charset.check_delimiter(delimiter)
         for _ in range(0 if is_ours else self._layout.skip_lines):
-            after = line_after(self._view, place, at_end=at_end)
-            if after is None:
+            if (after := line_after(self._view, place, at_end=at_end)) is None:
                 return None, 0
             lines += after > place
             place = after

@@ -9,6 +9,10 @@ _MARK = re.compile(rb'[\r\n"]')
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 _BACKSLASHED = re.compile(rb'[^"\\]*+(?:(?:""|\\.)[^"\\]*+)*+', re.DOTALL)
+_END_OF_FILE = re.compile(rb"\x1a[\x1a\r\n]*+\Z")
+_LONGEST_END = 4_096
+"""CP/M filled sectors of 128 bytes; a longer run is data."""
+
 _BACKSLASH = ord("\\")
 _QUOTE = ord('"')
 _CR = ord("\r")
@@ -135,6 +139,17 @@ class Scanner:
             return False
         after = view[close + 1 : close + 2]
         return bool(after) and after not in b"\r\n" and after not in self.delimiters
+
+
+def text_end(view: bytes) -> int:
+    r"""The place in a view after which there is nothing but the end of file of DOS: 0x1A, and line ends.
+
+    Before the end of the file it is not known if more follows; then these bytes wait.
+    """
+    if view[-1:] not in (b"\x1a", b"\n", b"\r"):
+        return len(view)
+    end = _END_OF_FILE.search(view, max(0, len(view) - _LONGEST_END))
+    return end.start() if end else len(view)
 
 
 def count_lines(view: bytes) -> int:

@@ -71,6 +71,8 @@ _SEPARATORS = {
     "\N{ARABIC DECIMAL SEPARATOR}": ".",
     "\N{ARABIC THOUSANDS SEPARATOR}": ",",
 }
+_INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
+"""Zero-width characters and marks of direction, as they come around numbers of web pages."""
 _DECADE = re.compile("[12][0-9]{2}0")
 """`1990s` are years and no seconds."""
 _LONGEST_WITH_ZEROS = 4
@@ -117,7 +119,7 @@ def number_in(text: str) -> int | Decimal | None:
 
 def _plain(text: str) -> str:
     """The text with ASCII digits, dashes, blanks and marks, and `¤` for every currency sign."""
-    return "".join(map(_plain_character, text)).strip()
+    return "".join(map(_plain_character, text)).strip().strip(_INVISIBLE).strip()
 
 
 def _plain_character(character: str) -> str:

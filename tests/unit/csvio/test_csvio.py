@@ -56,6 +56,24 @@ class TestRecords:
         """CRLF, LF and CR end a record, also mixed, and the last record needs none."""
         assert cells(data) == [("1", "2"), ("3", "4")]
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "cp1252"])
+    @pytest.mark.parametrize(
+        "end", ["\x1a", "\r\n\x1a", "\r\n\x1a\r\n", "\n" + "\x1a" * 128, '\n"3","4"\x1a']
+    )
+    @pytest.mark.parametrize("size", [1, 7, 1_000])
+    def test_the_end_of_file_of_dos_is_no_part_of_it(self, encoding: str, end: str, size: int):
+        """0x1A at the end of a file is in no cell and no record, however the file is cut into chunks."""
+        data = ("a,b\r\n1,2" + end).encode(encoding)
+        reader = CsvReader(encoding=encoding)
+        records = [one for at in range(0, len(data), size) for one in reader.feed(data[at : at + size])]
+        found = [record.cells for record in records + reader.close()]
+        assert found == [("1", "2"), *([("3", "4")] if "3" in end else [])]
+
+    @pytest.mark.parametrize("data", [b"a,b\n1,x\x1ay\n", b'a,b\n1,"x\x1ay"\n', b"a,b\n1,x\x1ay\n2,z\n"])
+    def test_such_a_byte_before_the_end_is_data(self, data: bytes):
+        """Only at the end of a file it is a mark."""
+        assert cells(data)[0] == ("1", "x\x1ay")
+
     def test_quotes(self):
         """A quoted cell may hold line ends, delimiters and doubled quotes."""
         assert cells(b'a,b\n"1\r\n1",",""\n"\n') == [("1\r\n1", ',"\n')]

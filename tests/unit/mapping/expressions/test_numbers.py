@@ -11,6 +11,8 @@ from service.mapping.expressions.numbers import MAX_CHARS, number_in
     ("text", "number"),
     [
         ("3.5 million", 3500000),
+        ("\u200b42", 42),
+        ("\ufeff £12\u00a0\u200e", 12),
         ("USD 1.5 million", 1500000),
         ("1.5 million USD", 1500000),
         ("1.5M\u20ac", 1500000),
