@@ -73,6 +73,16 @@ class Settings(BaseSettings):
     ttl_days: Annotated[int, Field(ge=1, le=3_650)] = Field(
         default=7, description="Results stay in the table this long"
     )
+    work_ttl_days: Annotated[int, Field(ge=0, le=3_651)] = Field(
+        default=0,
+        description="Large payloads stay under work/ this long; 0: a day longer than ttl_days; used by "
+        "`rowfleet setup`",
+    )
+    notified_by: Literal["s3", "eventbridge"] = Field(
+        default="s3",
+        description="S3 tells the ingest queue of files by a notification of the bucket, or by an "
+        "EventBridge rule; used by `rowfleet setup`",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged"
     )
@@ -115,6 +125,10 @@ class Settings(BaseSettings):
         if not self.sweep.interval_s <= self.sweep.stuck_after_s <= self.sweep.resend_after_s:
             raise ValueError(
                 "sweep.interval_s, sweep.stuck_after_s and sweep.resend_after_s have to be in ascending order"
+            )
+        if 0 < self.work_ttl_days <= self.ttl_days:
+            raise ValueError(
+                "work_ttl_days has to be more than ttl_days: rows of the table refer to objects under work/"
             )
         if problem := self.events.problem():
             raise ValueError(problem)

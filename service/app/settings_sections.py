@@ -258,8 +258,8 @@ class HttpSettings(Section):
     max_reply_bytes: Count = Field(default=4 * 2**20, description="Largest reply of an agent")
     proxy: str = Field(
         default="",
-        description="Proxy of HTTP agents, such as http://proxy:3128; `environment`: HTTP_PROXY, HTTPS_PROXY "
-        "and NO_PROXY; empty: none",
+        description="Proxy of HTTP agents and of the webhook, such as http://proxy:3128; `environment`: "
+        "HTTP_PROXY, HTTPS_PROXY and NO_PROXY; empty: none",
     )
 
     @field_validator("proxy")
@@ -282,11 +282,14 @@ class SecretSettings(Section):
 
 
 class ScaledService(Section):
-    """One service that the scaler scales. `backlog_per_task`: rows left for each task of workers."""
+    """One service that the scaler scales; a `maximum` of 0 stops it.
+
+    `backlog_per_task`: rows left for each task of workers.
+    """
 
     roles: tuple[str, ...] = Field(min_length=1)
     minimum: Annotated[int, Field(ge=0)] = 0
-    maximum: Count = 1
+    maximum: Annotated[int, Field(ge=0)] = 1
     backlog_per_task: Count = 500
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
 
 EXIT_OK, EXIT_BATCH_FAILED, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_DIFFERENCES = 1
 
 COMMAND_CODES = "Exit codes: 0 done, 2 refused, or bad usage or configuration, 130 interrupted."
 BATCH_CODES = (

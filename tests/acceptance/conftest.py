@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import ResourceNames
 from tests.acceptance.support import Cli, Deployment, HttpAgent, serve_agent, stop_fork_server
 
 

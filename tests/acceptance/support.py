@@ -22,7 +22,8 @@ import pytest
 from botocore.config import Config
 
 from service.adapters.aws.clients import AwsOptions, open_clients
-from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import QUEUES, ResourceNames, provision
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY
 from tests.acceptance.fork_server import ForkedProcess, ForkServer
 

@@ -83,6 +83,28 @@ def test_setup_twice_changes_nothing(deployment: Deployment) -> None:
     assert "updated" not in done.stdout
 
 
+def test_setup_check_names_what_differs(deployment: Deployment) -> None:
+    """Nothing differs after `setup`; with other settings each difference is a line, and the exit code 1."""
+    same = deployment("setup", "--check")
+    assert (same.code, same.stderr) == (0, "")
+    assert all(line.endswith("found") for line in same.stdout.splitlines())
+    changed = {"ROWFLEET_ROWS__VISIBILITY_TIMEOUT_S": "90", "ROWFLEET_WORK_TTL_DAYS": "31"}
+    other = deployment("setup", "--check", **changed)
+    assert other.code == 1
+    rows, work = (line for line in other.stdout.splitlines() if line.startswith("DIFFERS "))
+    assert rows.endswith(f"{deployment.names.queue('rows')}: VisibilityTimeout is 60, not 90")
+    assert "deletes objects under work/ within 31 days" in work
+    assert "2 of 11 differ" in other.stderr
+    assert deployment("setup", "--check").stdout == same.stdout
+
+
+def test_setup_check_of_a_rule(deployment: Deployment) -> None:
+    """The setting for an EventBridge rule makes the check look for that instead of the notification."""
+    done = deployment("setup", "--check", ROWFLEET_NOTIFIED_BY="eventbridge")
+    assert done.code == 1
+    assert "does not send its events to EventBridge" in done.stdout
+
+
 def test_status_as_json(deployment: Deployment, batch: str) -> None:
     """Every promised key, with the values of a batch that has ended."""
     done = deployment("status", batch, "--json")

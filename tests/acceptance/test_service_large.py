@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.adapters.aws.provision.resources import QueueOptions
+from service.adapters.aws.provision.queues import QueueOptions
 from service.domain.ports import MESSAGE_BYTES
 from tests.acceptance.support import (
     Deployment,

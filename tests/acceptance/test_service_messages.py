@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.aws.provision.resources import QueueOptions
+from service.adapters.aws.provision.queues import QueueOptions
 from tests.acceptance.support import Deployment, Running, people, serve_agent, table, unique_names, until
 
 

@@ -1,6 +1,6 @@
 """The role sweeper finishes rows and batches that would otherwise never end."""
 
-from service.adapters.aws.provision.resources import QueueOptions
+from service.adapters.aws.provision.queues import QueueOptions
 from tests.acceptance.support import Deployment, HttpAgent, Running, people, table, until
 
 SOON = {

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import ResourceNames
 from service.cli.embedded import EmbeddedProcess
 from tests.acceptance.support import Deployment, stop_fork_server
 from tests.chaos.agent import PACED, ChaosAgent, in_thread

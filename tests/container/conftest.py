@@ -8,7 +8,8 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from service.adapters.aws.provision.resources import QueueOptions, ResourceNames
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import ResourceNames
 from tests.acceptance.support import until
 from tests.container.engine import endpoint_image, engine, rowfleet_image
 from tests.container.support import AGENT_PORT, ENDPOINT_PORT, AgentContainer, Fleet, ask

@@ -9,6 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from service.adapters.aws.clients import AwsOptions, Clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.memory import MemoryClock
 from service.adapters.sqlite import Store
@@ -51,7 +52,7 @@ async def _make_table(clients: Clients, name: str) -> None:
 
     The embedded endpoint deletes such items once a minute.
     """
-    await provision_table(clients, name)
+    await provision_table(Access(clients, may_write=True), name)
     await clients.dynamodb.update_time_to_live(
         TableName=name, TimeToLiveSpecification={"Enabled": False, "AttributeName": "ttl"}
     )

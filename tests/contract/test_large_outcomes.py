@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
@@ -100,7 +101,7 @@ async def stores(
         return
     options = AwsOptions(REGION, request.getfixturevalue("endpoint"), ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
-        await provision_table(clients, names.table)
+        await provision_table(Access(clients, may_write=True), names.table)
         await clients.s3.create_bucket(Bucket=names.bucket)
         s3 = S3Objects(clients)
         yield Stores(DynamoTable(clients, names.table), s3, LargeOutcomes(s3, limits))

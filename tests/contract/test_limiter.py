@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from service.adapters.aws.clients import Clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
@@ -33,7 +34,7 @@ async def table(
         async with await open_store() as store:
             yield store.table
         return
-    await provision_table(clients, names.table)
+    await provision_table(Access(clients, may_write=True), names.table)
     yield DynamoTable(clients, names.table)
 
 

@@ -19,7 +19,8 @@ from botocore import xform_name
 from botocore.exceptions import ParamValidationError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.provision.resources import QueueOptions, ResourceNames, provision
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import ResourceNames, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.adapters.aws.table.dynamodb import DynamoTable

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.table.dynamodb import DynamoTable
@@ -505,7 +506,7 @@ async def test_an_outcome_of_an_earlier_version_has_no_class(names: ResourceName
     """An error without a class, as earlier versions stored it, is read with the class ""."""
     options = AwsOptions(REGION, endpoint, ACCESS_KEY, SECRET_KEY)
     async with open_clients(options) as clients:
-        await provision_table(clients, names.table)
+        await provision_table(Access(clients, may_write=True), names.table)
         table = DynamoTable(clients, names.table)
         await table.commit(commit(outcome(1, failed=True)))
         await clients.dynamodb.update_item(

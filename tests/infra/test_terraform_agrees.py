@@ -5,14 +5,15 @@ import re
 
 import pytest
 
-from service.adapters.aws.provision.bucket import _NOTIFICATION, _RULE
-from service.adapters.aws.provision.resources import (
+from service.adapters.aws.provision.bucket import _RULE
+from service.adapters.aws.provision.incoming import _NOTIFICATION
+from service.adapters.aws.provision.queues import (
     _DAY_S,
     _DLQ_RETENTION_S,
     _POLL_WAIT_S,
     _RETENTION_S,
-    QUEUES,
 )
+from service.adapters.aws.provision.resources import QUEUES
 from service.adapters.aws.table.queries import BY_STATUS, BY_TIMESTAMP
 from service.app.serve import ROLES
 from service.app.settings import Settings, describe
@@ -32,7 +33,7 @@ def text(name: str) -> str:
 def test_every_setting_exists():
     """The variables of the tasks are settings of the service, with the same spelling."""
     known = {line.name for line in describe(Settings())}
-    tasks_and_command = text("service.tf") + text("outputs.tf")
+    tasks_and_command = text("service.tf") + text("outputs.tf") + text("modules/data/outputs.tf")
     named = set(re.findall(r"\bROWFLEET_[A-Z_]+\b", tasks_and_command)) - {"ROWFLEET_"}
     assert named
     assert named <= known
@@ -54,9 +55,6 @@ def test_managed_settings_are_those_that_are_set():
 
 FLEET = "modules/fleet/"
 
-SCALER = {f"SCALER__{name}" for name in ("CLUSTER", "SERVICES", "IDLE_S", "COOLDOWN_S")}
-"""The settings of `rowfleet scaler`."""
-
 
 def names_in(list_name: str) -> set[str]:
     """The names in one of the fleet's two lists of settings."""
@@ -68,7 +66,6 @@ def names_in(list_name: str) -> set[str]:
 def test_the_fleet_knows_the_settings():
     """`settings` takes exactly the settings of the service that the fleet does not set itself."""
     known = {line.name.removeprefix("ROWFLEET_") for line in describe(Settings())}
-    known |= SCALER
     managed, others = names_in("managed_settings"), names_in("known_settings")
     assert managed | others == known
     assert managed & others == set()

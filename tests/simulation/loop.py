@@ -20,7 +20,7 @@ from random import Random
 from typing import Any
 
 MAX_STEPS = 1_000_000
-"""A world that needs more callbacks than this is in an endless loop.
+"""A world that needs more callbacks than this, and its `allowance`, is in an endless loop.
 
 Most need 25,000; 300 slow rows that share replies, 600,000.
 """
@@ -86,7 +86,8 @@ class Handle(list[Any]):
 class VirtualLoop(asyncio.AbstractEventLoop):
     """Runs the tasks of all owners in virtual time. `random` decides which ready task runs next.
 
-    `errors` collects the errors that no task handled.
+    `errors` collects the errors that no task handled. `allowance` returns how many steps more than
+    `max_steps` may have been taken by now.
     """
 
     def __init__(self, random: Random, *, max_steps: int = MAX_STEPS) -> None:
@@ -101,6 +102,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = 0
         self._max_steps = max_steps
+        self._last_step = max_steps  # the limit with the allowance as it last was
+        self.allowance: Callable[[], int] = lambda: 0
         self._is_over = False
         self.world = Owner("world")  # AWS and the targets, which outlive all processes
         self.owner = self.world
@@ -242,7 +245,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Cancel every task and let it finish, for a clean end. Thaws `owners` first."""
         for owner in owners:
             self.thaw(owner)
-        self._max_steps = self.steps + MAX_STEPS
+        self._max_steps = self._last_step = self.steps + MAX_STEPS
         # More than once, because tasks may start others while they are cancelled.
         for _ in range(20):
             if not (tasks := [task for task in self._tasks if not task.done()]):
@@ -256,8 +259,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _run(self) -> None:
         callbacks, steps, draw = self._callbacks, self._steps, self._draw
         while not self._is_over:
-            if self.steps >= self._max_steps:
-                raise StepLimitError(f"it has not ended after {self._max_steps} steps")
+            if self.steps >= self._last_step:
+                self._last_step = self._max_steps + self.allowance()
+                if self.steps >= self._last_step:
+                    raise StepLimitError(f"it has not ended after {self.steps} steps")
             if callbacks:
                 handle = callbacks.popleft()
             elif steps:

@@ -59,6 +59,7 @@ class Monitor:
     - `dead_lettered`: the number of dead letters, by queue.
     - `lost_rows`: rows whose message was lost by the rows queue itself.
     - `calls_for`: calls of the agent for a row; `agent_failures`: those that failed by its own behaviour.
+    - `sent_anew`: rows of batches that an operation has sent again, by a resume or a round, all added up.
     - `copied`: rows whose message was copied by SQS.
     - `redeliveries`: deliveries of a row's message after the first.
     - `met`: counts of situations that `test_simulation` requires, by name.
@@ -86,6 +87,7 @@ class Monitor:
         self.pauses = 0
         self.met: Counter[str] = Counter()
         self.outcomes: dict[tuple[str, int], dict[int, Status]] = defaultdict(dict)
+        self.sent_anew = 0
         self.carried_over: Counter[tuple[str, int]] = Counter()
         self.latest: dict[str, tuple[str, int]] = {}
         self.dead_lettered: Counter[str] = Counter()
@@ -252,6 +254,8 @@ class Monitor:
         """An operation was made."""
         self.met[f"batch: {operation.op}"] += 1
         self.met["batch: later round"] += after.round > max(2, before.round)
+        if after.generation > before.generation:
+            self.sent_anew += len(self.files[after.identity].behaviours)
         self.steering.operated(before, after, operation)
         self._causes.changed(before, after)
 

@@ -15,6 +15,9 @@ from service.sweeper.target_watch import LEAST_TRIALS, TRIALS_PER_ROW
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
 
+ROW_S = 400
+"""Virtual time for each row of a world, whatever its agent does with it: most rows take none of it."""
+
 
 class Behaviour(StrEnum):
     """The behaviour of the agent with one row."""
@@ -229,7 +232,11 @@ class Scenario:
 
     @property
     def end_s(self) -> float:
-        """When every batch has to have ended: after the last fault, with time for all to be slow twice."""
+        """When every batch has to have ended: after the last fault, with time for all to be slow twice.
+
+        Rows that operations send anew get that time again (`World`): a batch that is held is resumed up to
+        `PATIENCE` times, and each time the attempts of its rows begin anew.
+        """
         # A deadline bounds the first round of its batch, but no later one.
         files = (*self.files, *self.next_files)
         rows = sum(len(file.behaviours) for file in files if file.deadline_s is None)
@@ -241,4 +248,4 @@ class Scenario:
         lives_s = self.ttl_s + 1_800 if self.next_files else 0
         # A batch may be paused until the end, and resumed then.
         waits_s = lives_s + (1_000 if self.operations else 0) + 2 * self.hold_s + 12 * self.visibility_s
-        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rows * 400 + trials * (LONGEST_PAUSE_S + 20)
+        return waits_s + self.faults_end_s + 1_800 + sweeps_s + rows * ROW_S + trials * (LONGEST_PAUSE_S + 20)

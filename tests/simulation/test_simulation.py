@@ -15,9 +15,9 @@ from service.runtime.delivery import Delivery, Handler
 from tests.simulation.faults import AT_SERVICE, IN_TRANSIT
 from tests.simulation.generator import generate
 from tests.simulation.invariants import INVARIANTS
-from tests.simulation.scenario import Behaviour, ProcessFault, StorageFault, TargetFault
+from tests.simulation.scenario import ROW_S, Behaviour, ProcessFault, StorageFault, TargetFault
 from tests.simulation.simulate import Summary, run_many
-from tests.simulation.world import Components, Process, World
+from tests.simulation.world import STEPS_PER_EVENT, Components, Process, World
 
 SOME = 300
 SEEDS = 2_000
@@ -42,6 +42,9 @@ MET = (
 
 OPERATIONS = ("pause", "resume", "cancel", "set", "finish")
 """Operations that operators ask for, and that are made."""
+
+RESUMED = 5
+"""A seed whose batches are resumed or redriven."""
 
 SELDOM = 0.02
 """Least number of each fault and situation, per world. With fewer the generator no longer does its work."""
@@ -168,31 +171,88 @@ def test_a_seed_replays_exactly(seed: int) -> None:
 class EndlessLoop(Components):
     """The handler of a row never ends."""
 
+    is_recorded = False
+
     def handler(self, process: Process, handle: Handler) -> Handler:
-        """Let other tasks run, again and again, and record it."""
+        """Let other tasks run, again and again."""
 
         async def spin(delivery: Delivery) -> None:
             while True:
-                process._shared.trace.add(process.owner.name, "spins")
+                if self.is_recorded:
+                    process._shared.trace.add(process.owner.name, "spins")
                 await asyncio.sleep(0)
 
         return spin
 
 
+class RecordedLoop(EndlessLoop):
+    """The handler of a row never ends, and its steps are events."""
+
+    is_recorded = True
+
+
 @pytest.mark.parametrize(
-    ("limits", "text"),
+    ("components", "limits", "text"),
     [
-        ({"max_steps": 5_000}, "it has not ended after 5000 steps"),
-        ({"max_events": 2_000}, "it has not ended after 2000 events"),
+        (EndlessLoop, {"max_steps": 5_000}, "it has not ended after {steps} steps"),
+        (RecordedLoop, {"max_events": 2_000}, "it has not ended after 2000 events"),
     ],
 )
-def test_a_world_that_makes_no_progress_ends_with_a_violation(limits: dict[str, int], text: str) -> None:
+def test_a_world_that_makes_no_progress_ends_with_a_violation(
+    components: type[Components], limits: dict[str, int], text: str
+) -> None:
     """It ends after so many steps or events, before its trace fills the memory."""
-    result = World(generate(1), EndlessLoop(), **limits).run()
+    result = World(generate(1), components(), **limits).run()
 
     assert result.violation is not None
+    text = text.format(steps=result.steps)
     assert (result.violation.invariant, result.violation.text) == ("makes_progress", text)
-    assert len(result.trace.events) <= limits.get("max_events", 5_000)
+    assert len(result.trace.events) <= limits.get("max_events", 500)
+    assert result.steps <= 5_000 + STEPS_PER_EVENT * len(result.trace.events)
+
+
+def test_a_world_with_many_events_may_take_more_steps() -> None:
+    """A long one takes more than a short one, and is not in an endless loop."""
+    result = World(generate(0), Components(), max_steps=1_000).run()
+
+    assert result.violation is None
+    assert 1_000 < result.steps <= 1_000 + STEPS_PER_EVENT * len(result.trace.events)
+
+
+class Idle(Components):
+    """The handler of a row waits for ever."""
+
+    def handler(self, process: Process, handle: Handler) -> Handler:
+        """Wait."""
+
+        async def wait(delivery: Delivery) -> None:
+            await asyncio.Event().wait()
+
+        return wait
+
+
+@pytest.mark.parametrize("sent_anew", [0, 3])
+def test_rows_that_are_sent_anew_get_their_time_again(sent_anew: int) -> None:
+    """A world whose batches are held and resumed lasts longer, and ends all the same."""
+    world = World(generate(2), Idle())
+    world.monitor.sent_anew = sent_anew
+    result = world.run()
+
+    assert result.violation is not None
+    assert result.violation.invariant == "nothing_stuck"
+    assert result.virtual_s == world.scenario.end_s + sent_anew * ROW_S
+
+
+def test_each_resume_and_round_sends_rows_anew() -> None:
+    """All rows of the batch count."""
+    world = World(generate(RESUMED), Components())
+    assert world.run().violation is None
+
+    made = [world.table.batch(batch_id) for batch_id in world.batch_ids]
+    expected = sum(
+        batch.generation * len(world.monitor.files[batch.identity].names) for batch in made if batch
+    )
+    assert world.monitor.sent_anew == expected > 0
 
 
 def test_every_invariant_says_what_it_holds() -> None:

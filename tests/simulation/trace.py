@@ -10,8 +10,11 @@ from typing import Any
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import OutcomePage, OutgoingMessage, ReceivedMessage
 
-MAX_EVENTS = 200_000
-"""A world with more events than this is in an endless loop, and its trace would fill the memory."""
+MAX_EVENTS = 400_000
+"""A world with more events than this is in an endless loop, and its trace would fill the memory.
+
+Batches of slow rows that are held and resumed for half a day need 180,000.
+"""
 
 WIDTH = 150
 """Longest text of one argument or answer, in characters."""

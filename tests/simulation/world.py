@@ -23,8 +23,12 @@ from tests.simulation.operators import DirectRequests, Operators
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
 from tests.simulation.retries import virtual_retries
-from tests.simulation.scenario import InputFile, PlannedProcessFault, ProcessFault, Scenario
+from tests.simulation.scenario import ROW_S, InputFile, PlannedProcessFault, ProcessFault, Scenario
 from tests.simulation.trace import MAX_EVENTS, Trace
+
+STEPS_PER_EVENT = 25
+"""Callbacks that an event may take beyond the limit of steps. Rows that wait for a slot for hours, and come
+again every ten seconds, take 14."""
 
 START_MS = 1_700_000_000_000
 """14 November 2023, when all worlds begin."""
@@ -64,6 +68,7 @@ class World:
         self._random = random.Random(scenario.seed + 2)
         self.loop = loop = VirtualLoop(draws, max_steps=max_steps)
         self.trace = trace = Trace(loop.time, max_events, self._too_many_events)
+        loop.allowance = lambda: STEPS_PER_EVENT * len(trace.events)
         fault_draws = random.Random(scenario.seed + 3)
         faults = FaultInjector(scenario.fault_rates, scenario.faults_end_s, fault_draws, loop.time)
         self.happened: Counter[str] = faults.happened
@@ -142,7 +147,7 @@ class World:
     # -- from start to end -----------------------------------------------------------------------------
 
     def run(self) -> Result:
-        """Run until everything is done, an invariant is broken, or `Scenario.end_s`."""
+        """Run until everything is done, an invariant is broken, or the time of the world is over."""
         random.seed(self.scenario.seed)  # draws the jitter of retries
         with virtual_retries():
             self.loop.spawn(self.loop.world, self._send_jobs())
@@ -157,7 +162,7 @@ class World:
             for at_s in self.scenario.finishes_at_s:
                 self.loop.at(at_s, self._finish_batches)
             self._operators.schedule(self.scenario.operations)
-            self.loop.at(self.scenario.end_s, self.loop.stop)
+            self.loop.at(self.scenario.end_s, self._stop_if_over)
             self._check_regularly()
             try:
                 self.loop.run()
@@ -212,6 +217,14 @@ class World:
         self.monitor.files_of_ids[batch_id] = file
         key = f"{batch_id.partition('#')[2]}-again.csv"
         self.loop.spawn(self.loop.world, self._send_jobs_of(batch_id, file, key))
+
+    def _stop_if_over(self) -> None:
+        """Stop, unless the time of rows that were sent anew is not over."""
+        end_s = self.scenario.end_s + self.monitor.sent_anew * ROW_S
+        if self.loop.time() >= end_s:
+            self.loop.stop()
+        else:
+            self.loop.at(end_s, self._stop_if_over)
 
     def _check_end(self) -> None:
         """Check the invariants that hold at the end."""

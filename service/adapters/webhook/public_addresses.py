@@ -26,6 +26,20 @@ def is_public(text: str) -> bool:
     return all(map(_is_public, _addresses_in(address)))
 
 
+def names_private_address(host: str) -> bool:
+    """True for an address that is not one of the internet, and for `localhost`; False for any other name.
+
+    A number in another notation, such as 2130706433 or 0x7f.1, counts as private: a proxy may take it for an
+    address.
+    """
+    host = host.rstrip(".").lower()
+    try:
+        return not is_public(host)
+    except ValueError:
+        last = host.rpartition(".")[2]
+        return last == "localhost" or last.isdigit() or last.startswith("0x")
+
+
 def public_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket for aiohttp, which is about to connect it to this address. Raises PrivateAddressError.
 

@@ -18,7 +18,8 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
-from service.adapters.webhook.public_addresses import NOT_PUBLIC, public_socket
+from service.adapters.proxies import proxy_for
+from service.adapters.webhook.public_addresses import NOT_PUBLIC, names_private_address, public_socket
 from service.domain.errors import AccessError, ReceiverGoneError, RetryableError, UnreachableError
 from service.domain.model import Event
 
@@ -31,7 +32,9 @@ PRIVATE_REMEDY = "ROWFLEET_EVENTS__ALLOW_PRIVATE=true allows addresses of your o
 class WebhookTarget:
     """Delivers events to `url`. `secret` returns the signing secret, `whsec_` and Base64.
 
-    The URL may hold a secret of its own, so texts name its host only. Enter it as a context manager.
+    The URL may hold a secret of its own, so texts name its host only. `proxy` is the setting `http.proxy`. A
+    proxy resolves the host's name itself, so it also decides whether the address may be reached. Enter it as
+    a context manager.
     """
 
     name = "webhook"
@@ -42,28 +45,28 @@ class WebhookTarget:
         secret: Callable[[], Awaitable[str]],
         *,
         allow_private: bool = False,
+        proxy: str = "",
         now_s: Callable[[], float],
         user_agent: str = "rowfleet",
     ) -> None:
         self._url = URL(url)
         self._secret = secret
         self._allow_private = allow_private
+        self._proxy = proxy_for(self._url, proxy)
         self._now_s = now_s
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=8,
-            socket_factory=None if self._allow_private else public_socket,
-        )
-        # A proxy of the environment would be connected to in the place of the address that was checked.
+        # A proxy is connected to in the place of the receiver, and is usually in the own network.
+        is_checked = not self._allow_private and self._proxy is None
+        connector = aiohttp.TCPConnector(limit=8, socket_factory=public_socket if is_checked else None)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             headers={"User-Agent": self._user_agent},
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+            trust_env=False,  # the setting decides about the proxy
         )
         return self
 
@@ -78,11 +81,17 @@ class WebhookTarget:
         if self._session is None:
             raise RuntimeError("the webhook is not open")
         body = event.body.encode()
+        if (
+            self._proxy is not None
+            and not self._allow_private
+            and names_private_address(self._url.host or "")
+        ):
+            raise AccessError(f"{self._place} {NOT_PUBLIC}; {PRIVATE_REMEDY}")
         headers = await self._signed(event)
         try:
             # A redirect could lead anywhere, so none is followed.
             async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+                self._url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
             ) as response:
                 status = response.status
         except TimeoutError:
@@ -118,6 +127,8 @@ class WebhookTarget:
         # A name with several addresses fails with one text for all of them.
         if NOT_PUBLIC in f"{getattr(error, 'os_error', '')} {error.__cause__}":
             return AccessError(f"{self._place} {NOT_PUBLIC}; {PRIVATE_REMEDY}")
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return UnreachableError(f"{self._place} cannot be reached: its proxy answers {error.status}")
         return UnreachableError(f"{self._place} cannot be reached: {type(error).__name__}")
 
     @property

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -26,6 +25,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from service import __version__
+from service.adapters.proxies import proxy_for
 from service.agents.options.context import AgentContext
 
 UNSEEN_S = 1.0
@@ -41,9 +41,6 @@ MAX_HEADER_BYTES = 64 * 2**10
 """Largest header field; aiohttp's default of 8 KB is less than gateways send."""
 
 MAX_HEADERS = 1_000
-
-ENVIRONMENT = "environment"
-"""Value of the setting `http.proxy` for HTTP_PROXY, HTTPS_PROXY and NO_PROXY."""
 
 
 @dataclass(slots=True)
@@ -121,12 +118,7 @@ class Connections:
 
     def proxy(self, url: URL) -> str | None:
         """The proxy for a URL, None for a direct connection."""
-        if self._context.proxy != ENVIRONMENT:
-            return self._context.proxy or None
-        if proxy_bypass(url.host or ""):
-            return None
-        proxies = getproxies()
-        return proxies.get(url.scheme) or proxies.get("all")
+        return proxy_for(url, self._context.proxy)
 
     async def close(self) -> None:
         """Close all connections."""

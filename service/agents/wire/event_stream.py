@@ -21,7 +21,7 @@ from service.agents.wire.streams import (
     openai,
     vercel,
 )
-from service.agents.wire.streams.events import DONE, StreamEvent, read_json_lines, read_sse
+from service.agents.wire.streams.events import DONE, StreamEvent, kind_of, read_json_lines, read_sse
 from service.agents.wire.streams.failures import Event, check_events, incomplete, is_error
 from service.agents.wire.streams.unknown import generic
 from service.domain.errors import AgentRejectedError, AgentRetryableError, AgentUnavailableError
@@ -71,7 +71,7 @@ def is_chunk(value: Json) -> bool:
     if not isinstance(value, dict):
         return False
     # Perplexity has an empty `delta` beside the message of a whole reply.
-    is_whole = value.get("object") in ("text_completion", "chat.completion")
+    is_whole = kind_of(value, "object") in {"text_completion", "chat.completion"}
     return (openai.is_chunk(value) and not is_whole) or (
         ollama.is_ollama(value) and value.get("done") is False
     )

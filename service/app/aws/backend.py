@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from aiobotocore.session import AioSession
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.provision.resources import QUEUES, QueueOptions, ResourceNames, provision
+from service.adapters.aws.provision.access import Finding
+from service.adapters.aws.provision.bucket import BucketOptions
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import QUEUES, ResourceNames, find_differences, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue
 from service.adapters.aws.table.dynamodb import DynamoTable
@@ -93,25 +96,32 @@ async def setup(clients: Clients, settings: Settings) -> list[str]:
 
     Raises ConfigError and AccessError.
     """
-    queues = {
+    return await provision(clients, resource_names(settings), _queues(settings), _bucket(settings))
+
+
+async def check_setup(clients: Clients, settings: Settings) -> list[Finding]:
+    """Compare the resources with those that `setup` would create, and change nothing. Raises AccessError."""
+    return await find_differences(clients, resource_names(settings), _queues(settings), _bucket(settings))
+
+
+def _queues(settings: Settings) -> dict[str, QueueOptions]:
+    consumed = {"ingest": settings.ingest, "rows": settings.rows, "aggregate": settings.results}
+    return {
         role: QueueOptions(
             visibility_s=round(queue.visibility_timeout_s),
             max_receives=queue.max_receives,
             max_message_bytes=settings.split.max_message_bytes,
         )
-        for role, queue in (
-            ("ingest", settings.ingest),
-            ("rows", settings.rows),
-            ("aggregate", settings.results),
-        )
+        for role, queue in consumed.items()
     }
-    return await provision(
-        clients,
-        resource_names(settings),
-        queues,
+
+
+def _bucket(settings: Settings) -> BucketOptions:
+    return BucketOptions(
         incoming_prefix=settings.incoming_prefix,
         # outcomes in the table refer to data in S3, which must not expire before them
-        work_days=settings.ttl_days + 1,
+        work_days=settings.work_ttl_days or settings.ttl_days + 1,
+        notified_by=settings.notified_by,
     )
 
 

@@ -28,6 +28,7 @@ async def open_webhook(settings: Settings, stack: AsyncExitStack) -> WebhookTarg
         url,
         _signing_secret(settings, stack),
         allow_private=events.allow_private,
+        proxy=settings.http.proxy,
         now_s=lambda: SystemClock().now_ms() / 1000,
         user_agent=f"rowfleet/{__version__}",
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.adapters.aws.clients import open_clients
+from service.adapters.aws.provision.access import Finding
 from service.app import healthcheck as app_healthcheck
 from service.app.aws import backend as aws_backend
 from service.app.aws.backend import aws_options, backend_on
@@ -16,8 +17,11 @@ from service.catalog.files import compile_catalog
 from service.catalog.folders import MappingFolders
 from service.cli.configuration import is_in_bucket, read_mapping_files
 from service.cli.console import (
+    EXIT_DIFFERENCES,
+    EXIT_OK,
     exit_with,
-    out,
+    print_error,
+    print_line,
     run_async,
     stop_on_signals,
 )
@@ -67,18 +71,51 @@ async def _serve(settings: Settings, roles: list[str]) -> None:
         await serve(backend, settings, folders.read, roles, stop)
 
 
-@app.command()
-def setup(endpoint_url: EndpointOption = None, region: RegionOption = None) -> None:
-    """Create, or check, queues, table, bucket and notification on any endpoint."""
+@app.command(
+    epilog="Exit codes: 0 done, 1 --check found differences, 2 bad usage or configuration, 130 interrupted."
+)
+def setup(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; a line on each resource, and what differs.")
+    ] = False,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Create, or check, queues, table, bucket and notification on any endpoint.
+
+    Resources that Terraform made are only checked (--check), with the settings that its module puts out.
+    """
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     log_as_command(settings)
+    if check:
+        exit_with(_check(settings))
 
     async def work() -> list[str]:
         async with open_clients(aws_options(settings)) as clients:
             return await aws_backend.setup(clients, settings)
 
     for line in run_async(work()):
-        out.print(line, highlight=False, soft_wrap=True)
+        print_line(line)
+
+
+def _check(settings: Settings) -> int:
+    """Print a line on each resource to stdout, and the number of differences to stderr."""
+
+    async def work() -> list[Finding]:
+        async with open_clients(aws_options(settings)) as clients:
+            return await aws_backend.check_setup(clients, settings)
+
+    findings = run_async(work())
+    for finding in findings:
+        print_line(f"DIFFERS {finding.line}" if finding.differs else finding.line)
+    differing = sum(finding.differs for finding in findings)
+    if not differing:
+        return EXIT_OK
+    print_error(
+        f"{differing} of {len(findings)} differ from the settings: change the settings, or the resources by "
+        "what made them (`terraform apply`, `rowfleet setup`)"
+    )
+    return EXIT_DIFFERENCES
 
 
 @app.command(epilog="Exit codes: 0 alive, 1 not.")

@@ -88,6 +88,16 @@ def test_the_times_of_a_sweep_ascend(monkeypatch, name, value):
         load_settings()
 
 
+@pytest.mark.parametrize("days", ["1", "7"])
+def test_payloads_outlive_the_rows_that_refer_to_them(monkeypatch, days):
+    """Days of `work/` are more than those of the table; 0 follows them."""
+    monkeypatch.setenv("ROWFLEET_WORK_TTL_DAYS", days)
+    with pytest.raises(SettingsError, match="work_ttl_days has to be more than ttl_days"):
+        load_settings()
+    monkeypatch.setenv("ROWFLEET_WORK_TTL_DAYS", "8")
+    assert load_settings().work_ttl_days == 8
+
+
 def test_precedence_of_flag_environment_and_dotenv(monkeypatch, tmp_path):
     """Precedence is flag, environment, `.env`, default, and `describe` shows the origin."""
     (tmp_path / ".env").write_text("ROWFLEET_BUCKET=from-file\nROWFLEET_TABLE=t\nAGENT_URL=http://file\n")

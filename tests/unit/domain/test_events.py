@@ -145,6 +145,52 @@ def test_events_wrapped_by_sns_and_event_bridge_are_unwrapped():
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        "incoming/demo/a b.csv",
+        "incoming/demo/a+b%20c&d.csv",
+        "incoming/demo/日本 ü.csv",
+        "incoming/demo/'x'.csv",
+    ],
+)
+def test_an_event_of_event_bridge_as_s3_writes_it(key):
+    """The key is not encoded, unlike in a notification of S3; a rule's target gets the whole event."""
+    event = {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": "111122223333",
+        "time": "2021-11-12T00:00:00Z",
+        "region": "ca-central-1",
+        "resources": ["arn:aws:s3:::in"],
+        "detail": {
+            "version": "0",
+            "event-version": "1.1",
+            "bucket": {"name": "in", "aws-generated-tags": {"aws:cloudformation:stack-name": "data"}},
+            "object": {
+                "key": key,
+                "size": 5,
+                "etag": "b57f9512698f4b09e608f4f2a65852e5",
+                "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
+                "sequencer": "00617F08299329D189",
+            },
+            "request-id": "N4N7GDK58NMKJ12R",
+            "requester": "123456789012",
+            "source-ip-address": "1.2.3.4",
+            "reason": "CompleteMultipartUpload",
+        },
+    }
+    message = decode_ingest(json.dumps(event))
+    (job,) = message.jobs
+    assert message.ignored == ()
+    assert (job.mapping, job.dropped, job.sequencer) == ("demo", True, "00617F08299329D189")
+    assert job.source == Source(
+        "in", key, "b57f9512698f4b09e608f4f2a65852e5", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", 5
+    )
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"Records": [{"eventSource": "aws:sns"}]},

@@ -112,6 +112,13 @@ def test_minimum_and_maximum():
     assert looks.look(under_way(batch(total=5_000)), rows=5_000) == (3, 1)
 
 
+def test_a_maximum_of_zero_stops_a_service_at_once():
+    """A busy one too: its tasks are protected until they are idle."""
+    looks = Looks(ScaleLimits({"worker": WORKERS, "control": replace(CONTROL, maximum=0)}))
+    looks.tasks["control"] = TaskCounts(1, 1)
+    assert looks.look(under_way(batch(total=500)), ingest=1, rows=500)[1] == 0
+
+
 def test_dead_letters_wake_control_for_an_hour():
     """Then those that are left keep nothing running, until there are more."""
     looks = Looks()

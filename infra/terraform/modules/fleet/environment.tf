@@ -48,6 +48,9 @@ locals {
     { AWS_REGION = local.region },
   )
 
+  # Variables that a mapping must not set: the tasks themselves would get another region or other credentials.
+  refused_variables = ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+
   role_environment = {
     splitter   = { ROWFLEET_MAPPINGS = "${var.data.config_url}/mappings", ROWFLEET_SCHEMAS = "${var.data.config_url}/schemas" }
     worker     = var.agent_environment

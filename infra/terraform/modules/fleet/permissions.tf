@@ -86,7 +86,7 @@ locals {
 
   scaler_statements = merge(local.encryption, {
     Count    = { actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], resources = concat(local.main_queues, local.dead_letters) }
-    Remember = { actions = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], resources = [var.data.table_arn] }
+    Remember = { actions = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"], resources = [var.data.table_arn] }
     FindRuns = { actions = ["dynamodb:Query"], resources = [local.by_status_arn] }
     Resize   = { actions = ["ecs:DescribeServices", "ecs:UpdateService"], resources = [for name in sort(keys(local.service_arns)) : local.service_arns[name]] }
     Log      = { actions = ["logs:CreateLogStream", "logs:PutLogEvents"], resources = ["${local.log_group_arn}:*"] }

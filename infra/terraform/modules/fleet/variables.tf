@@ -349,8 +349,8 @@ variable "agent_environment" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for name in keys(var.agent_environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(name, "ROWFLEET_") && !startswith(name, "AWS_")])
-    error_message = "agent_environment: names are letters, digits and underscores, and neither ROWFLEET_…, which goes into settings, nor AWS_…, which would change the credentials or the region of the tasks."
+    condition     = alltrue([for name in keys(var.agent_environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(name, "ROWFLEET_") && !contains(local.refused_variables, name)])
+    error_message = "agent_environment: names are letters, digits and underscores, and neither ROWFLEET_…, which goes into settings, nor AWS_REGION, AWS_DEFAULT_REGION, AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SESSION_TOKEN, which would change region or credentials of the tasks themselves."
   }
 
   validation {
@@ -366,8 +366,8 @@ variable "agent_secrets" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for name in keys(var.agent_secrets) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(name, "ROWFLEET_") && !startswith(name, "AWS_")])
-    error_message = "agent_secrets: names are letters, digits and underscores, and neither ROWFLEET_… nor AWS_…."
+    condition     = alltrue([for name in keys(var.agent_secrets) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(name, "ROWFLEET_") && !contains(local.refused_variables, name)])
+    error_message = "agent_secrets: names are letters, digits and underscores, and neither ROWFLEET_… nor one of those that set the region or the credentials of the tasks (AWS_ACCESS_KEY_ID)."
   }
 
   validation {

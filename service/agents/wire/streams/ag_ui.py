@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import join_text, kind_of
 from service.agents.wire.streams.failures import Event, incomplete, stream_error
 from service.domain.errors import AgentRejectedError
 from service.domain.model import Json
@@ -25,15 +25,15 @@ _CALLS = frozenset({"TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_CHUNK"})
 
 def is_ag_ui(event: Event) -> bool:
     """True for an event of AG-UI."""
-    return event.get("type") in _KINDS
+    return kind_of(event) in _KINDS
 
 
 def join_ag_ui(events: Sequence[Event]) -> Json:
     """Join the events of a run. `state` is left out if the run changed it in parts."""
     found = _Run()
-    kinds = {str(event.get("type")) for event in events}
+    kinds = {kind_of(event) for event in events}
     for event in events:
-        found.add(str(event.get("type")), event)
+        found.add(kind_of(event), event)
     if "RUN_FINISHED" not in kinds and ("RUN_STARTED" in kinds or found.open_texts):
         raise incomplete()
     return found.whole()

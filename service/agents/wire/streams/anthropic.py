@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import join_text, kind_of
 from service.agents.wire.streams.failures import Event, incomplete, stream_error
 from service.domain import exact_json
 from service.domain.model import Json
@@ -27,7 +27,7 @@ _EXTENDED_KEYS = {
 
 def is_anthropic(event: Event) -> bool:
     """True for an event of a message, or for an error in Anthropic's form."""
-    kind = event.get("type")
+    kind = kind_of(event)
     return kind in KINDS or (kind == "error" and isinstance(event.get("error"), dict))
 
 
@@ -37,7 +37,7 @@ def join_anthropic(events: Sequence[Event]) -> Json:
     blocks: dict[int, Event] = {}
     pieces: dict[tuple[int, str], list[str]] = {}
     for event in events:
-        match event.get("type"):
+        match kind_of(event):
             case "message_start":
                 message = dict(event["message"])
             case "content_block_start":
@@ -57,7 +57,7 @@ def join_anthropic(events: Sequence[Event]) -> Json:
 
 
 def _add_delta(block: Event, delta: Event, index: int, pieces: dict[tuple[int, str], list[str]]) -> None:
-    kind = str(delta.get("type"))
+    kind = kind_of(delta)
     if kind == "citations_delta":
         block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
     elif kind in _EXTENDED_KEYS:

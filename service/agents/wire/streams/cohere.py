@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import join_text, kind_of
 from service.agents.wire.streams.failures import Event, incomplete, stream_error
 from service.agents.wire.streams.tool_calls import ToolCalls
 from service.domain.model import Json
@@ -18,15 +18,15 @@ _KINDS = frozenset({"message-start", "content-start", "content-delta", "tool-pla
 
 def is_cohere(event: Event) -> bool:
     """True for an event of either version."""
-    return (event.get("type") in _KINDS and "delta" in event) or event.get("event_type") == "stream-start"
+    return (kind_of(event) in _KINDS and "delta" in event) or kind_of(event, "event_type") == "stream-start"
 
 
 def join_cohere(events: Sequence[Event]) -> Json:
     """Join events to one reply. In version 1 the last event holds it."""
     last = events[-1]
-    if last.get("event_type") == "stream-end" and isinstance(last.get("response"), dict):
+    if kind_of(last, "event_type") == "stream-end" and isinstance(last.get("response"), dict):
         return {**last["response"], "finish_reason": last.get("finish_reason")}
-    if last.get("type") != "message-end":
+    if kind_of(last) != "message-end":
         raise incomplete()
     blocks: dict[int, tuple[str, list[str]]] = {}
     plan: list[str] = []

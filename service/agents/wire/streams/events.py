@@ -106,6 +106,12 @@ def parse(text: str) -> Json:
         return text
 
 
+def kind_of(event: Mapping[str, Json], key: str = "type") -> str:
+    """The kind of an event under a key: a text, or "" for any other value, such as the object of a record."""
+    value = event.get(key)
+    return value if isinstance(value, str) else ""
+
+
 def join_text(pieces: Sequence[str]) -> str:
     """Pieces of a text, with characters put together whose halves (UTF-16 surrogates) came in two pieces."""
     return exact_json.paired("".join(pieces))

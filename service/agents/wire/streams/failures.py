@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.agents.wire.streams.events import StreamEvent
+from service.agents.wire.streams.events import StreamEvent, kind_of
 from service.domain.errors import AgentUnavailableError, FailureScope
 from service.domain.model import Json
 from service.domain.provider_errors import AgentError, classify_error, error_summary, says_something
@@ -131,5 +131,5 @@ def is_error(event: Event) -> bool:
 
 def check_chunk(event: Event) -> None:
     """Raise the error in a chunk of a provider's stream. An `error` that is null or empty says nothing."""
-    if says_something(event.get("error")) or event.get("object") == "error" or event.get("type") == "error":
+    if says_something(event.get("error")) or "error" in (kind_of(event), kind_of(event, "object")):
         raise stream_error(event)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text
+from service.agents.wire.streams.events import join_text, kind_of
 from service.agents.wire.streams.failures import Event, incomplete, stream_error
 from service.domain.model import Json
 from service.domain.provider_errors import says_something
@@ -27,7 +27,7 @@ _FINAL_STATES = frozenset(
 
 def is_json_rpc(event: Event) -> bool:
     """True for a message of JSON-RPC 2.0."""
-    return event.get("jsonrpc") == "2.0"
+    return kind_of(event, "jsonrpc") == "2.0"
 
 
 def join_json_rpc(events: Sequence[Event]) -> Json:
@@ -51,7 +51,7 @@ def _kind(result: Json) -> tuple[str, Event]:
     for key, kind in _WRAPPED.items():
         if len(result) == 1 and isinstance(result.get(key), dict):
             return kind, result[key]
-    return str(result.get("kind", "")), result
+    return kind_of(result, "kind"), result
 
 
 def _join_task(results: Sequence[tuple[str, Event]]) -> Json:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.agents.wire.streams.events import StreamEvent, join_text
+from service.agents.wire.streams.events import StreamEvent, join_text, kind_of
 from service.agents.wire.streams.failures import Event, incomplete, is_error, stream_error
 from service.agents.wire.streams.tool_calls import ToolCalls
 from service.domain import exact_json
@@ -101,7 +101,7 @@ def _join_chunks(pieces: Sequence[Event]) -> Event:
         content = piece.get("content")
         for block in content if isinstance(content, list) else [content]:
             text = block
-            if isinstance(block, dict) and block.get("type") in {"text", None}:
+            if isinstance(block, dict) and block.get("type") in ("text", None):
                 text = block.get("text")
             if isinstance(text, str):
                 texts.append(text)
@@ -109,7 +109,7 @@ def _join_chunks(pieces: Sequence[Event]) -> Event:
                 blocks.append(block)
         calls.add([_as_openai(chunk) for chunk in piece.get("tool_call_chunks") or []])
     whole.pop("tool_call_chunks", None)
-    kind = str(whole.get("type", ""))
+    kind = kind_of(whole)
     whole |= {"type": {"AIMessageChunk": "ai"}.get(kind, kind), "content": join_text(texts) or blocks or ""}
     if calls.calls:
         whole["tool_calls"] = [_as_langchain(call) for call in calls.calls]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.agents.wire.streams.events import index_of, join_text, stated_fields
+from service.agents.wire.streams.events import index_of, join_text, kind_of, stated_fields
 from service.agents.wire.streams.failures import Event, check_chunk, incomplete, is_error, stream_error
 from service.agents.wire.streams.tool_calls import ToolCalls
 from service.domain.model import Json
@@ -27,7 +27,7 @@ _FAILED = frozenset({"response.failed", "response.cancelled", "error"})
 
 def is_chunk(event: Event) -> bool:
     """True for a chunk of a completion."""
-    if event.get("object") == CHUNK:
+    if kind_of(event, "object") == CHUNK:
         return True
     choices = event.get("choices")
     if not isinstance(choices, list):
@@ -38,7 +38,7 @@ def is_chunk(event: Event) -> bool:
 
 
 def _is_text(event: Event, choice: Event) -> bool:
-    return event.get("object") == _COMPLETION and "text" in choice
+    return kind_of(event, "object") == _COMPLETION and "text" in choice
 
 
 def join_openai(events: Sequence[Event]) -> Json:
@@ -58,26 +58,26 @@ def join_openai(events: Sequence[Event]) -> Json:
     # [DONE] alone shows nothing: proxies send it after a stream that broke off.
     if not all(choice.finish_reason for choice in choices.values()):
         raise incomplete("the stream broke off: it ended without a finish reason")
-    kind = whole.get("object") if whole.get("object") == _COMPLETION else "chat.completion"
+    kind = _COMPLETION if kind_of(whole, "object") == _COMPLETION else "chat.completion"
     return {**whole, "object": kind, "choices": [choices[index].whole(index) for index in sorted(choices)]}
 
 
 def is_response_event(event: Event) -> bool:
     """True for an event of the Responses API."""
-    return str(event.get("type", "")).startswith("response.")
+    return kind_of(event).startswith("response.")
 
 
 def join_responses(events: Sequence[Event]) -> Json:
     """The response in the last event. `response.incomplete` is a response that says so in its status."""
     for event in reversed(events):
-        kind, response = event.get("type"), event.get("response")
+        kind, response = kind_of(event), event.get("response")
         if kind in _FAILED or (kind not in _FINAL and is_error(event)):
             error = response.get("error") if isinstance(response, dict) else event
-            raise stream_error(error if says_something(error) else {"message": str(kind)})
+            raise stream_error(error if says_something(error) else {"message": kind})
         if kind in _FINAL and isinstance(response, dict):
             if not response.get("output"):
                 # Some gateways send the items only in events of their own.
-                items = [e.get("item") for e in events if e.get("type") == "response.output_item.done"]
+                items = [e.get("item") for e in events if kind_of(e) == "response.output_item.done"]
                 return {**response, "output": items or response.get("output", [])}
             return response
     raise incomplete()
@@ -89,7 +89,7 @@ def _check_choice(chunk: Event, event: Event) -> None:
     if says_something(error):
         raise stream_error(error)
     if chunk.get("finish_reason") == "error":
-        raise stream_error({"message": "finish_reason is error", "type": event.get("type")})
+        raise stream_error({"message": "finish_reason is error", "type": kind_of(event)})
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ class _Choice:
                 block = {"type": "text", "text": block}  # noqa: PLW2901
             if not isinstance(block, dict):
                 continue
-            kind = str(block.get("type"))
+            kind = kind_of(block)
             piece = block.get(kind)
             pieces = [piece] if isinstance(piece, str) else list(piece) if isinstance(piece, list) else []
             is_more = bool(self.blocks) and self.blocks[-1].kind == kind and self.blocks[-1].is_like(piece)

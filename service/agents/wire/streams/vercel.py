@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from service.agents.wire.streams.events import join_text, parse
+from service.agents.wire.streams.events import join_text, kind_of, parse
 from service.agents.wire.streams.failures import Event, incomplete, stream_error
 from service.domain.model import Json
 from service.domain.provider_errors import says_something
@@ -90,14 +90,14 @@ class _Conversation:
 
 def is_ui_stream(event: Event) -> bool:
     """True for an event of a UI message stream. Mastra has the same types with a `payload` each."""
-    return event.get("type") in _KINDS and "payload" not in event
+    return kind_of(event) in _KINDS and "payload" not in event
 
 
 def join_ui_stream(events: Sequence[Event], *, done: bool) -> Json:
     """Join the events of a UI message stream."""
     found, has_finished = _Conversation(), done
     for event in events:
-        match event.get("type"):
+        match kind_of(event):
             case "start-step":
                 found.begin_step()
             case "text-delta":
@@ -109,7 +109,7 @@ def join_ui_stream(events: Sequence[Event], *, done: bool) -> Json:
             case "finish":
                 has_finished = True
                 found.end = _end({**(event.get("messageMetadata") or {}), **event})
-            case str() as kind:
+            case kind:
                 _add_tool_event(found, kind, event)
     if not has_finished:
         raise incomplete()

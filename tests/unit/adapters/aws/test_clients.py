@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_client, open_clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
@@ -85,7 +87,7 @@ async def test_a_send_is_one_attempt() -> None:
 
 async def test_cancellation_reasons_are_kept(clients: Clients, names: ResourceNames) -> None:
     """Error responses are parsed by botocore, which keeps the reasons of a cancelled transaction."""
-    await provision_table(clients, names.table)
+    await provision_table(Access(clients, may_write=True), names.table)
     put = {
         "TableName": names.table,
         "Item": {"batch_id": {"S": "a"}, "row_id": {"S": "b"}},
@@ -170,6 +172,62 @@ async def test_no_proxy_is_used_for_this_machine(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with open_clients(aws_options) as clients:
         assert "TableNames" in await clients.dynamodb.list_tables()
+
+
+@asynccontextmanager
+async def proxy_of_aws(lines: list[str]) -> AsyncIterator[str]:
+    """A proxy that notes request lines, and answers in the place of AWS with an empty JSON object."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines.append(head.split(b"\r\n")[0].decode())
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nConnection: close\r\n"
+            b"Content-Length: 2\r\n\r\n{}"
+        )
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_calls_of_aws_obey_the_environment(direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY and HTTPS_PROXY apply to direct calls and to those of aiobotocore, except for NO_PROXY."""
+    lines: list[str] = []
+    options = replace(SINGLE_ATTEMPT, endpoint_url="http://aws.invalid", direct_calls=direct)
+    async with proxy_of_aws(lines) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("https_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "169.254.170.2,.example.invalid")
+        async with open_clients(options) as clients:
+            await clients.sqs_poll.receive_message(QueueUrl="http://aws.invalid/rows")
+            await clients.dynamodb.get_item(TableName="t", Key={"pk": {"S": "1"}})
+        assert lines == ["POST http://aws.invalid/ HTTP/1.1"] * 2
+        tls = replace(options, endpoint_url="https://aws.invalid")
+        async with open_clients(tls) as clients:
+            with pytest.raises(Exception, match=r"aws\.invalid"):  # the proxy speaks no TLS
+                await clients.dynamodb.get_item(TableName="t", Key={"pk": {"S": "1"}})
+        assert lines[2:] == ["CONNECT aws.invalid:443 HTTP/1.1"]
+        monkeypatch.setenv("no_proxy", ".invalid")
+        async with open_clients(options) as clients:
+            with pytest.raises(Exception, match=r"aws\.invalid"):  # nobody resolves it
+                await clients.dynamodb.get_item(TableName="t", Key={"pk": {"S": "1"}})
+    assert len(lines) == 3
+
+
+async def test_credentials_of_a_task_are_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ECS answers on the task itself, whatever HTTP_PROXY says and whether NO_PROXY names it."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    answer = b'{"AccessKeyId":"key","SecretAccessKey":"s","Token":"t","Expiration":"2999-01-01T00:00:00Z"}'
+    async with server(answer) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/credentials")
+        credentials = await AioSession().get_credentials()
+        assert (await credentials.get_frozen_credentials()).access_key == "key"
 
 
 FOREIGN_REPLIES = [

@@ -1,5 +1,6 @@
 """A webhook gets signed events; it cannot lead the sender anywhere else."""
 
+import asyncio
 import base64
 import json
 import time
@@ -10,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
+from service.adapters.proxies import ENVIRONMENT
 from service.adapters.webhook.webhook import WebhookTarget
 from service.domain.errors import AccessError, ReceiverGoneError, RetryableError, UnreachableError
 from service.domain.model import Batch, Event, EventKind, Location, Source, State
@@ -118,8 +120,8 @@ async def test_a_private_address_is_not_called(host):
         assert "ROWFLEET_EVENTS__ALLOW_PRIVATE" in str(raised.value)
 
 
-async def test_the_environment_names_no_proxy(monkeypatch):
-    """A proxy would be checked in the place of the receiver."""
+async def test_the_environment_alone_names_no_proxy(monkeypatch):
+    """The setting decides: a proxy is connected to in the place of the receiver, whose address is checked."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     got = []
     async with (
@@ -128,6 +130,72 @@ async def test_the_environment_names_no_proxy(monkeypatch):
     ):
         await webhook.deliver(EVENT)
     assert len(got) == 1
+
+
+@asynccontextmanager
+async def proxying(got, status=204):
+    """A proxy that notes the request lines it gets, and answers in the place of the receiver."""
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        got.append(head.split(b"\r\n")[0].decode())
+        writer.write(b"HTTP/1.1 %d Answer\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_setting_names_a_proxy(monkeypatch):
+    """The proxy may be in the own network and resolves the name; NO_PROXY of the environment is obeyed."""
+    got = []
+    async with proxying(got) as proxy:
+        async with target("http://hooks.example/hook", proxy=proxy) as webhook:
+            await webhook.deliver(EVENT)
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "")
+        async with target("http://hooks.example/hook", proxy=ENVIRONMENT) as webhook:
+            await webhook.deliver(EVENT)
+        assert got == ["POST http://hooks.example/hook HTTP/1.1"] * 2
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        direct = []
+        async with (
+            receiver(answering(204, direct)) as server,
+            target(server.make_url("/hook"), proxy=ENVIRONMENT, allow_private=True) as webhook,
+        ):
+            await webhook.deliver(EVENT)
+    assert (len(got), len(direct)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.0.0.7", "[::1]", "localhost", "a.localhost.", "2130706433", "0x7f.1"]
+)
+async def test_a_proxy_is_not_asked_for_a_private_address(host):
+    """The proxy could reach more of the own network than the sender; with the setting it may."""
+    got = []
+    async with proxying(got) as proxy:
+        async with target(f"http://{host}/hook", proxy=proxy) as webhook:
+            with pytest.raises(AccessError, match="ROWFLEET_EVENTS__ALLOW_PRIVATE"):
+                await webhook.deliver(EVENT)
+        assert got == []
+        async with target(f"http://{host}/hook", proxy=proxy, allow_private=True) as webhook:
+            await webhook.deliver(EVENT)
+    assert len(got) == 1
+
+
+async def test_a_proxy_that_refuses():
+    """Its answer to CONNECT is named as the proxy's, and the event is delivered again later."""
+    got = []
+    async with (
+        proxying(got, status=403) as proxy,
+        target("https://hooks.example/hook", proxy=proxy) as webhook,
+    ):
+        with pytest.raises(
+            UnreachableError, match=r"hooks\.example cannot be reached: its proxy answers 403"
+        ):
+            await webhook.deliver(EVENT)
+    assert got == ["CONNECT hooks.example:443 HTTP/1.1"]
 
 
 async def test_a_receiver_that_nobody_reaches():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.adapters.proxies import ENVIRONMENT
 from service.agents import open_agent
 from service.agents.options.context import AgentContext
 from service.agents.wire import connections
@@ -184,11 +185,11 @@ async def test_a_proxy_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heads[0].startswith(b"POST http://127.0.0.1:")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    async with serving(handle, proxy=connections.ENVIRONMENT) as agent:
+    async with serving(handle, proxy=ENVIRONMENT) as agent:
         with pytest.raises(AgentOutageError, match="proxy cannot be reached"):
             await invoke(agent)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with serving(handle, proxy=connections.ENVIRONMENT) as agent:
+    async with serving(handle, proxy=ENVIRONMENT) as agent:
         assert await invoke(agent) == 42
 
 

@@ -45,6 +45,12 @@ def test_the_limits_are_those_of_the_settings(scaled):
     assert (limits.splits_per_task, limits.results_per_task, limits.hold_s) == (4, 2, 259_200)
 
 
+def test_a_service_may_be_stopped(scaled):
+    """By a maximum of 0: no run starts while there is no splitter."""
+    scaled.setenv("ROWFLEET_SCALER__SERVICES", json.dumps({"a": {"roles": ["splitter"], "maximum": 0}}))
+    assert scale_limits(load_settings()).services["a"].maximum == 0
+
+
 @pytest.mark.parametrize("name", ["CLUSTER", "SERVICES"])
 def test_a_scaler_without_cluster_or_services(scaled, name):
     """The error names the setting."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from service.agents.wire.streams.events import DONE, StreamEvent, join_text, objects, parse
+from service.agents.wire.streams.events import DONE, StreamEvent, join_text, kind_of, objects, parse
 from service.agents.wire.streams.failures import (
     FAILED_NAMES,
     failed_run,
@@ -139,7 +139,7 @@ def _states_error(event: StreamEvent) -> bool:
 
 
 def _kind(event: dict[str, Any]) -> str:
-    return next((str(event[key]).lower() for key in ("type", "kind", "event") if key in event), "")
+    return next((kind for key in ("type", "kind", "event") if (kind := kind_of(event, key).lower())), "")
 
 
 def _is_end(event: dict[str, Any]) -> bool:

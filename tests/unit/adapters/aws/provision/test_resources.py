@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from service.adapters.aws.clients import AwsOptions, Clients, open_clients
-from service.adapters.aws.provision.resources import QueueOptions, ResourceNames, provision
+from service.adapters.aws.provision.bucket import BucketOptions
+from service.adapters.aws.provision.queues import QueueOptions
+from service.adapters.aws.provision.resources import ResourceNames, find_differences, provision
 from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.sqs import SqsQueue, queue_url
 from service.cli.embedded import ACCESS_KEY, SECRET_KEY
@@ -66,6 +68,69 @@ async def test_changed_queue_settings_are_brought_up_to_date(clients: Clients, n
     assert (await attributes(clients, url))["VisibilityTimeout"] == "90"
 
 
+async def test_a_check_changes_nothing(endpoint: str, names: ResourceNames) -> None:
+    """It only reads, with resources and without: each missing resource is a difference, none is created."""
+    calls: set[str] = set()
+
+    def count(_: str, operation: str) -> None:
+        calls.add(operation)
+
+    options = AwsOptions("us-east-1", endpoint, ACCESS_KEY, SECRET_KEY)
+    async with open_clients(options) as clients, open_clients(options, count) as reading:
+        missing = await find_differences(reading, names)
+        assert [finding.differs for finding in missing] == [True] * 8
+        assert [finding.line for finding in missing[-2:]] == [
+            f"table {names.table}: missing",
+            f"bucket {names.bucket}: missing",
+        ]
+        assert await find_differences(reading, names) == missing
+        await provision(clients, names)
+        found = await find_differences(reading, names)
+        assert [finding for finding in found if finding.differs] == []
+        assert len(found) == 11
+    assert all(operation.startswith(("Get", "Describe", "Head")) for operation in calls), calls
+
+
+async def test_differences_are_named(clients: Clients, names: ResourceNames) -> None:
+    """A check says what an attribute is and should be, goes on, and leaves everything as it is."""
+    await provision(clients, names, {"rows": QueueOptions(visibility_s=45, max_receives=3)})
+    await clients.dynamodb.update_time_to_live(
+        TableName=names.table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "ttl"}
+    )
+    await clients.s3.put_bucket_notification_configuration(Bucket=names.bucket, NotificationConfiguration={})
+    bucket = BucketOptions(work_days=31)
+    differences = [
+        each.line for each in await find_differences(clients, names, bucket=bucket) if each.differs
+    ]
+    rows, table, lifecycle, notification = differences
+    assert rows.startswith(f"queue {names.queue('rows')}: RedrivePolicy is ")
+    assert rows.endswith("VisibilityTimeout is 45, not 60")
+    assert table == f"table {names.table}: TTL is off, not on ttl"
+    assert "'rowfleet-work' deletes objects under work/ within 31 days" in lifecycle
+    assert notification.startswith(f"notification of bucket {names.bucket}: none of incoming/*")
+    again = await find_differences(clients, names, bucket=bucket)
+    assert [each.line for each in again if each.differs] == differences
+
+
+async def test_a_table_that_cannot_be_used_is_a_difference(clients: Clients, names: ResourceNames) -> None:
+    """A check does not stop at it."""
+    await create_table(clients, names.table, "id", "when")
+    findings = await find_differences(clients, names)
+    (about,) = [each for each in findings if names.table in each.line]
+    assert about.differs
+    assert about.line.startswith(f"table {names.table} has the key id + when, not batch_id + row_id: choose")
+    assert findings[-1].line == f"bucket {names.bucket}: missing"
+
+
+async def test_a_bucket_in_another_region_is_refused(endpoint: str, names: ResourceNames) -> None:
+    """S3 would send nothing to a queue in this region."""
+    async with open_clients(AwsOptions("eu-west-2", endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
+        await provision(clients, names)
+    async with open_clients(AwsOptions("us-east-1", endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
+        with pytest.raises(ConfigError, match=f"bucket {names.bucket} is in eu-west-2, not in us-east-1"):
+            await provision(clients, names)
+
+
 async def test_intermediate_data_is_kept_long_enough(clients: Clients, names: ResourceNames) -> None:
     """A lifecycle rule that expires data too early is replaced; one that keeps it longer stays."""
 
@@ -75,7 +140,7 @@ async def test_intermediate_data_is_kept_long_enough(clients: Clients, names: Re
         return int(rule["Expiration"]["Days"])
 
     for wanted, kept in ((8, 8), (31, 31), (15, 31)):
-        await provision(clients, names, work_days=wanted)
+        await provision(clients, names, bucket=BucketOptions(work_days=wanted))
         assert await days() == kept
 
 

@@ -373,9 +373,17 @@ def test_whole_streams_of_further_frameworks(events: tuple[object, ...]) -> None
     assert join_events(sse(*events)) == list(events)
 
 
-@pytest.mark.parametrize("key", ["event", "kind", "message_type", "event_type", "event_kind", "action"])
-@pytest.mark.parametrize("value", [{"a": 1}, ["a"]])
-def test_a_kind_may_be_any_value(key, value):
-    """Events of records whose kind is an object or a list are their list."""
-    events = [{key: value, "data": "x"}, {key: value, "data": "y"}]
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("type", "object", "event", "kind", "status", "jsonrpc", "role", "delta", "done", "action"),
+        *("message_type", "event_type", "event_kind"),
+    ],
+)
+@pytest.mark.parametrize("value", [{"a": 1}, ["a"], 3, None])
+def test_a_kind_may_be_any_value(key: str, value: object) -> None:
+    """Records whose kind is an object, a list or a number are their list, as events and as lines of text."""
+    events = [{key: value, "title": "x"}, {key: value, "title": "y"}]
     assert join_events(sse(*events)) == events
+    assert parse_reply(json_lines(*events).encode(), BodyType.parse("application/x-ndjson")) == events
+    assert parse_reply(json_lines(*events).encode(), BodyType.parse("text/plain")) == json_lines(*events)
