@@ -240,10 +240,17 @@ class _EverybodysSplitTable(ObservedTable):
             now_ms = 2**62
         return await super().lease(batch, state=state, now_ms=now_ms, **named)
 
-    def _split_by(self, batch: Batch, owner: str) -> Batch | None:
+    async def checkpoint(self, batch: Batch, *, owner: str) -> bool:
+        """Store the progress of any splitter."""
+        return await super().checkpoint(batch, owner=self._holder(batch, owner))
+
+    async def seal(self, batch: Batch, total: int, now: str, *, owner: str) -> bool:
+        """Let any splitter seal the batch."""
+        return await super().seal(batch, total, now, owner=self._holder(batch, owner))
+
+    def _holder(self, batch: Batch, owner: str) -> str:
         stored = self._batches.get(batch.batch_id)
-        is_behind = stored is None or stored.checkpoint.rows > batch.checkpoint.rows
-        return None if is_behind or stored.state is not State.SPLITTING else stored
+        return owner if stored is None else stored.lease_owner
 
 
 class NoSplitLease(Components):
