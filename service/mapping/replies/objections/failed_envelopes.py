@@ -41,6 +41,7 @@ _FAILED = words(
     "failed failure fail error errored crashed aborted timed_out timeout cancelled canceled revoked killed"
     " internal_error partial_failure partially_failed paused suspended interrupted halted stopped expired"
     " requires_action input_required requires_input awaiting_input waiting_for_input waiting_for_approval"
+    " tripwire"
 )
 _CUT_OFF = words("incomplete truncated")
 """A status of this kind, or a flag, is a matter of `allow_truncated`."""
@@ -68,7 +69,7 @@ _BOOKKEEPING = re.compile(
     r"|logs?|kind|object|model|version|inputs?|args|kwargs|metrics|metadata|meta|children|queue|worker|suspended"
     r"|timestamp|created|updated|started|finished|completed|success|ok|reason"
     r"|tools|tool_calls|tool_executions|events|requirements|citations|references|reasoning\w*|content_type"
-    r"|model_provider\w*|(?:agent|team|workflow)_name|session_state|session_data"
+    r"|model_provider\w*|(?:agent|team|workflow)_name|session_state|session_data|tripwire(?:_reason)?"
 )
 _FLAGS = words("is_error has_error failed truncated blocked")
 _FLAGS_OF_TEXTS = words("truncated blocked")

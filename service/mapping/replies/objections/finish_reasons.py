@@ -47,7 +47,7 @@ _REFUSED = words(
     "language blacklist image_safety image_prohibited_content image_recitation guardrail_intervened "
     "guardrail guardrails error_toxic sensitive content_policy content_policy_violation blocked moderation "
     "prompt_blocked model_armor user_cancel cancelled canceled interrupt run_cancelled run_expired "
-    "requires_approval suspended"
+    "requires_approval suspended tripwire"
 )
 _FAILED = words(
     "error network_error malformed_function_call unexpected_tool_call malformed_tool_use "
@@ -206,7 +206,15 @@ def _reasons_of(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Js
     metadata = place.get("response_metadata")
     if isinstance(metadata, dict):
         yield from _reasons_of(metadata)
-    # llama.cpp's server.
+    yield from _limits_of_frameworks(place)
+
+
+def _limits_of_frameworks(place: dict[str, Json]) -> Iterator[tuple[str, str, dict[str, Json]]]:
+    """The reason in the last event of Mastra, and the flags of llama.cpp's server."""
+    payload = place.get("payload") if _is_end(place) else None
+    step = payload.get("stepResult") if isinstance(payload, dict) else None
+    if isinstance(step, dict) and isinstance(step.get("reason"), str):
+        yield "reason", step["reason"], step
     if place.get("stopped_limit") is True or place.get("stop_type") == "limit":
         yield "stop_type", "token_limit", place
     elif place.get("truncated") is True and not _OF_LLAMA.isdisjoint(place):

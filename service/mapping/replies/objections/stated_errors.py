@@ -38,7 +38,7 @@ from service.mapping.replies.objections.classification import (
 from service.mapping.replies.objections.failed_calls import claude_code_errors, failed_work, find_failed_calls
 from service.mapping.replies.objections.finish_reasons import is_finish_reason
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
-from service.mapping.replies.text import json_text
+from service.mapping.replies.text import json_text, str_or_empty
 
 _NOTHING = frozenset(
     {"", "0", "null", "none", "nil", "false", "no", "ok", "success", "no error", "no errors", "n/a"}
@@ -264,8 +264,11 @@ def _error_of_provider(document: dict[str, Json]) -> Objections:
 def _of_etherscan(document: dict[str, Json]) -> Objections:
     """The error of `{status: "0", message: NOTOK, result: "Max rate limit reached"}`."""
     said = document.get("result")
-    if document.keys() == _OF_ETHERSCAN and document["message"] == "NOTOK" and isinstance(said, str):
-        yield rejection({"message": said}, "the reply says message: NOTOK", said, "message")
+    if document.keys() == _OF_ETHERSCAN and isinstance(said, str):
+        message = str_or_empty(document["message"])
+        if message.startswith("NOTOK"):  # `NOTOK-Missing/Invalid API Key` too
+            text = f"{message}: {said}"
+            yield rejection({"message": text}, "the reply says message", text, "message")
 
 
 def _states_error(value: Json, document: dict[str, Json]) -> bool:

@@ -187,6 +187,9 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         parts.pop()
     if len(found) < 2:  # noqa: PLR2004 -- one object is a reply
         return None
+    for part in found:
+        if _kind(part) == "message_replace":  # Dify
+            return {"type": "moderation", "message": f"the answer was replaced by {part.get('answer')!r}"}
     last, others = parts[-1], parts[:-1]
     has_end = len(parts) < len(found)
     kinds = {_kind(event) for event in others}

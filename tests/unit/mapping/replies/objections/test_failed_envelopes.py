@@ -59,6 +59,7 @@ FAILED = [
     ("content", {"run_id": "r", "content": "Os", "status": "PAUSED", "tools": [{"name": "x"}]}, "PAUSED"),
     ("result", {"state": "FAILED", "status": "boom", "result": "Os", "last_executed_task": None}, "FAILED"),
     ("result", {"status": "failed", "result": "Os", "current_step": "write"}, "status failed"),
+    ("result", {"status": "tripwire", "tripwire": {}, "steps": {}, "input": {}, "result": "Os"}, "tripwire"),
     (
         "result.text",
         {

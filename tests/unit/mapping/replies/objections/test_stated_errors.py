@@ -18,6 +18,7 @@ from service.domain.errors import (
 from service.domain.model import Json
 from service.mapping import Catalog
 
+MASTRA_TEXT = {"type": "text-delta", "payload": {"text": "Par"}}
 OPERATION = {"name": "operations/1", "done": True}
 RESPONSE = {"id": "r", "object": "response", "status": "failed", "model": "m", "output": [], "usage": None}
 
@@ -155,6 +156,8 @@ def test_a_result_beside_notok_is_the_reason(said: str, error: type[RowfleetErro
     found = error_of({"status": "0", "message": "NOTOK", "result": said}, "result")
     assert isinstance(found, error)
     assert said in str(found)
+    keyless = {"status": "0", "message": "NOTOK-Missing/Invalid API Key", "result": "Error!"}
+    assert isinstance(error_of(keyless, "result"), AgentCredentialsError)
 
 
 TRANSLATED = {"responseData": {"translatedText": "YOU USED ALL FREE TRANSLATIONS"}, "responseStatus": 429}
@@ -277,6 +280,16 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
             [{"sentence_id": 0, "result": "Par"}, {"sentence_id": 1, "is_truncated": True, "result": "is"}],
             "[0].result",
             ReplyTruncatedError,
+        ),
+        (
+            [MASTRA_TEXT, {"type": "finish", "payload": {"stepResult": {"reason": "length"}}}],
+            "[0].payload.text",
+            ReplyTruncatedError,
+        ),
+        (
+            [MASTRA_TEXT, {"type": "finish", "payload": {"stepResult": {"reason": "error"}}}],
+            "[0].payload.text",
+            AgentUnavailableError,
         ),
         ({"statusCode": 200, "body": "<Error><Code>SlowDown</Code></Error>"}, "$.body", AgentThrottledError),
         (

@@ -55,6 +55,8 @@ THROTTLED = {"error": "ThrottlingException", "error_type": "ClientError", "messa
         ([{"event": "RunStarted"}, {"event": "RunContent", "content": "x"}], AgentUnavailableError),
         ([{"event": "TeamRunStarted"}, {"event": "RunStarted"}, {"event": "RunCompleted", "content": "x"}],
          AgentUnavailableError),
+        ([{"event": "message", "answer": "x"}, {"event": "message_replace", "answer": "Blocked"},
+          {"event": "message_end"}], AgentRejectedError),
         ([{"a": 1}, '{"b": '], AgentUnavailableError),
         (['{"a": ', '{"b": 1'], AgentUnavailableError),
     ],
