@@ -59,7 +59,7 @@ NAME_KEYS = (
 TEXT_KEYS = (
     "message", "detail", "error_description", "errorMessage", "error_message", "errorText", "msg", "Message",
     "description", "title", "cause", "error_msg", "status_message", "errorMsg", "OriginalMessage", "info",
-    "error_detail", "errmsg",
+    "error_detail", "errmsg", "ErrorMessage",
 )  # fmt: skip
 _NESTED_KEYS = (
     "error",

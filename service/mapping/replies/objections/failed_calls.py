@@ -90,9 +90,13 @@ def failed_work(document: dict[str, Json]) -> Objections:
     yield from _failed_runs(document)
     yield from _failed_jobs(document)
     answer = document.get("answer")
-    if isinstance(answer, dict) and "answerText" in answer and answer.get("state") == "FAILED":
-        text = in_words("the answer has state FAILED", str_or_empty(answer["answerText"]))
-        yield Objection(ReplyRejectedError(text), "state")  # Vertex AI Search
+    if isinstance(answer, dict) and "answerText" in answer:  # Vertex AI Search
+        reason = "the answer has state FAILED" if answer.get("state") == "FAILED" else ""
+        if skipped := answer.get("answerSkippedReasons"):
+            reason = f"the answer was skipped, {json_text(skipped)}"
+        if reason:
+            text = in_words(reason, str_or_empty(answer["answerText"]))
+            yield Objection(ReplyRejectedError(text), "state", "answerSkippedReasons")
 
 
 def _wrapper_status(document: dict[str, Json]) -> Objections:

@@ -36,6 +36,9 @@ _ANSWERS = spellings(
 )
 """Keys of lists of answers. Of any other list, such as a conversation, the last item counts."""
 
+_RAW_ANSWERS = frozenset({"choices", "candidates"})
+"""Keys under which a model's own reply stands beside the text that somebody took out of it."""
+
 _OF_A_MODEL = spellings(
     "message messages content text output_text completion generated_text generation delta output data base64"
 )
@@ -60,6 +63,8 @@ def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[st
             is_of_model = not _OF_A_MODEL.isdisjoint(value)
             yield value, is_of_model
             for key, inner in value.items():
+                if key in _RAW_ANSWERS and key not in keys and is_of_model:
+                    yield from [(entry, True) for entry in entries(inner)[:left]]
                 if key in _METADATA:
                     # Haystack has a list, with an entry for each reply.
                     for facts in [inner] if isinstance(inner, dict) else entries(inner)[:left]:

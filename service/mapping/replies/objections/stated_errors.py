@@ -113,7 +113,8 @@ def _says_no(document: dict[str, Json], said: str) -> Objections:
 
     Other spellings, such as .NET's `isSuccess`, count beside a reason only.
     """
-    for key, value in document.items():
+    status = document.get("status")
+    for key, value in [*document.items(), *(status.items() if isinstance(status, dict) else ())]:
         is_no = value is False or (isinstance(value, str) and value.strip().lower() == "false")
         if not is_no:
             continue

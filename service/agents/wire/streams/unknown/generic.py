@@ -187,9 +187,6 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         parts.pop()
     if len(found) < 2:  # noqa: PLR2004 -- one object is a reply
         return None
-    for part in found:
-        if _kind(part) == "message_replace":  # Dify
-            return {"type": "moderation", "message": f"the answer was replaced by {part.get('answer')!r}"}
     last, others = parts[-1], parts[:-1]
     has_end = len(parts) < len(found)
     kinds = {_kind(event) for event in others}
@@ -200,12 +197,20 @@ def last_error(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return {**last, "message": text} if isinstance(text, str) else {**last, "error": text}
     if is_error(last):
         return last
-    if (run := failed_run(last) or named_exception(last)) is not None:
+    if (run := _replaced(found) or failed_run(last) or named_exception(last)) is not None:
         return run
     for part in (last, found[-1]):
         is_record = any(_is_like_record(part, other) for other in others)
         if is_failed(part) and not is_record:
             return {"message": part.get("reason"), **part}
+    return None
+
+
+def _replaced(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The refusal of Dify's moderation, which puts a text of its own in place of the answer."""
+    for event in found:
+        if _kind(event) == "message_replace":
+            return {"type": "moderation", "message": f"the answer was replaced by {event.get('answer')!r}"}
     return None
 
 

@@ -142,6 +142,11 @@ WRAPPED = [
         ReplyTruncatedError,
     ),
     (
+        "response.text",
+        {"response": {"text": "WHI", "candidates": [{"finishReason": "MAX_TOKENS"}]}},
+        ReplyTruncatedError,
+    ),
+    (
         "artifacts[0].base64",
         {
             "artifacts": [
@@ -195,6 +200,7 @@ ANSWERS = [
     ),
     ("answer", {"answer": "WHI", "trace": {"calls": [{"content": "y", "finish_reason": "length"}]}}),
     ("answer", {"answer": "WHI", "sample": chat("length")}),
+    ("poll.answer", {"poll": {"answer": "WHI", "choices": [{"finish_reason": "length"}]}}),
     ("answer", {"answer": "WHI", "notes": {"finish_reason": "length"}}),
     # reasons that are data
     ("answer", {"answer": "WHI", "stop_reason": "length"}),

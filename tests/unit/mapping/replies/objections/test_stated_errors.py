@@ -291,6 +291,13 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
             "[0].payload.text",
             AgentUnavailableError,
         ),
+        (
+            {"answer": {"answerText": "None.", "state": "SUCCEEDED", "answerSkippedReasons": ["JAIL_BREAK"]}},
+            "answer.answerText",
+            ReplyRejectedError,
+        ),
+        ({"status": {"success": False, "errorDetails": "bad"}, "x": "Par"}, "x", ReplyRejectedError),
+        ({"Success": False, "ErrorMessage": "no such id", "x": "Par"}, "x", ReplyRejectedError),
         ({"statusCode": 200, "body": "<Error><Code>SlowDown</Code></Error>"}, "$.body", AgentThrottledError),
         (
             {"statusCode": 200, "body": "Sorry, need more steps to process this request."},
