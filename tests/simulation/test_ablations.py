@@ -11,11 +11,12 @@ from tests.simulation.simulate import run_many
 
 SEEDS = 500
 STARTS = {
+    "NoCheckAfterDuplicate": 460,
     "NoClosedGate": 604,
     "NoMarksOnRepeatedCalls": 85,
     "NoEndOfTurns": 613_728,
     "NoRoundFence": 324,
-    "NoSenders": 500,
+    "NoSenders": 698,
     "NoSuspicion": 776,
     "NoWaitingResults": 14,
 }
@@ -92,10 +93,8 @@ NOTICED_LATE = {
     "NoOutbox",
     "DeliveredFirst",
     "NoHeartbeat",
-    "NoSenders",
     "NoClosedGate",
     "StateBeforeSend",
-    "NoCheckAfterDuplicate",
     "NoSuspicion",
     "NoTrialState",
 }
