@@ -112,7 +112,7 @@ def _role(item: dict[str, Any], kind: str) -> str:
     has_blocks = isinstance(blocks, list) and any(_is_block(block) for block in blocks)
     if has_blocks and (role := pydantic_ai.ROLES.get(str_or_empty(item.get("kind")))):
         return role
-    is_message = has_blocks or isinstance(item.get("tool_calls"), list)
+    is_message = has_blocks or any(isinstance(item.get(key), list) for key in ("tool_calls", "toolCalls"))
     return "assistant" if is_message and not kind.startswith(_REASONING) else ""
 
 
@@ -135,7 +135,7 @@ def _tool_message(item: dict[str, Any]) -> list[Part]:
     content = parts if content is None else content
     return [
         ToolResult(
-            call_id=str_or_empty(item.get("tool_call_id")),
+            call_id=str_or_empty(item.get("tool_call_id")) or str_or_empty(item.get("toolCallId")),
             name=str_or_empty(item.get("name")) or str_or_empty(item.get("tool_name")),
             text=content_text(content),
             is_error=item.get("status") == "error" or item.get("is_error") is True,
@@ -197,7 +197,7 @@ def _part(block: dict[str, Any], kind: Json) -> Part | None:
 
 def _calls(item: dict[str, Any]) -> list[Part]:
     """The calls that a message has beside its content. LangChain keeps OpenAI's in `additional_kwargs`."""
-    entries = item.get("tool_calls")
+    entries = item.get("tool_calls") or item.get("toolCalls")  # AG-UI, the SDKs in TypeScript
     if not entries and isinstance(extra := item.get("additional_kwargs"), dict):
         entries = extra.get("tool_calls")
     # OpenAI's form before tool_calls: one call without an id.

@@ -750,3 +750,15 @@ def test_a_transcript_keeps_every_message():
     assert transcript.messages[3].parts == (
         ToolResult("call_DdmO9pD3xa9XTPNJ32zg2hcA", "browser_broadband", TEXT),
     )
+
+
+def test_calls_and_results_in_camel_case():
+    """AG-UI and the SDKs in TypeScript write `toolCalls` and `toolCallId`."""
+    call = {"id": "c", "type": "function", "function": {"name": "lookup", "arguments": '{"q": 1}'}}
+    messages = [
+        {"id": "1", "role": "assistant", "toolCalls": [call]},
+        {"id": "2", "role": "tool", "toolCallId": "c", "content": "4"},
+    ]
+    transcript = normalise({"messages": messages})
+    assert transcript.calls == (ToolCall("c", "lookup", {"q": 1}),)
+    assert transcript.results == (ToolResult("c", "lookup", "4"),)
