@@ -4,7 +4,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100" # the last 5.x, and what the tests apply
+      version = ">= 5.100, < 7"
     }
   }
 }

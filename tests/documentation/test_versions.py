@@ -8,8 +8,8 @@ import pytest
 from service import __version__
 from tests.documentation.documents import ROOT
 
-PATTERNS = ("README.md", "docs/**/*.md", "examples/**/*.md")
-FILES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
+PATTERNS = ("README.md", "docs/**/*.md", "examples/**/*.md", "infra/**/*.md", "infra/**/*.tf")
+FILES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern) if ".terraform" not in path.parts)
 
 # Three numbers after the name of a repository: rowfleet:1.2.3, "$repository:1.2.3", …repository_url):1.2.3
 _TAG = re.compile(r"(?:rowfleet|repository\w*)[^\s:]{0,3}:(\d+\.\d+\.\d+)(?![.\d])")

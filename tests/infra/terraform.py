@@ -41,12 +41,11 @@ class Terraform:
         assert done.returncode == 0, f"terraform {' '.join(arguments)}\n{said[-20_000:]}"
         return done.stdout
 
-    def init(self) -> None:
+    def init(self, *options: str) -> None:
         """Install the provider from TF_PLUGIN_DIR or Terraform's registry. Skip or fail without it."""
         plugins = os.environ.get("TF_PLUGIN_DIR")
-        done = self._call(
-            "init", "-input=false", "-no-color", *([f"-plugin-dir={plugins}"] if plugins else [])
-        )
+        place = [f"-plugin-dir={plugins}"] if plugins else []
+        done = self._call("init", "-input=false", "-no-color", *place, *options)
         require(
             done.returncode == 0,
             f"terraform cannot get its provider; without its registry, set TF_PLUGIN_DIR: {done.stderr}",

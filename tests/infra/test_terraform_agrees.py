@@ -30,29 +30,6 @@ def text(name: str) -> str:
     return re.sub(" +", " ", (MODULE / name).read_text("utf-8"))
 
 
-def test_every_setting_exists():
-    """The variables of the tasks are settings of the service, with the same spelling."""
-    known = {line.name for line in describe(Settings())}
-    tasks_and_command = text("service.tf") + text("outputs.tf") + text("modules/data/outputs.tf")
-    named = set(re.findall(r"\bROWFLEET_[A-Z_]+\b", tasks_and_command)) - {"ROWFLEET_"}
-    assert named
-    assert named <= known
-
-
-def test_managed_settings_are_those_that_are_set():
-    """`settings` refuses exactly the settings that the module sets itself, in message and condition."""
-    managed = set(
-        re.findall(r'"([A-Z_]+)"', text("service.tf").split("managed_settings = [")[1].split("]")[0])
-    )
-    named = {
-        name.removeprefix("ROWFLEET_") for name in re.findall(r"\bROWFLEET_[A-Z_]+\b", text("service.tf"))
-    }
-    assert managed == named - {""}
-    message = re.search(r'"settings: (BUCKET.*) follow from', text("variables.tf"))
-    assert message is not None
-    assert set(re.split(", | and ", message[1])) == managed
-
-
 FLEET = "modules/fleet/"
 
 
@@ -61,6 +38,14 @@ def names_in(list_name: str) -> set[str]:
     found = re.search(rf"{list_name} = \[(.*?)\]", text(f"{FLEET}settings.tf"), re.DOTALL)
     assert found is not None
     return set(re.findall(r'"([A-Z_]+)"', found[1]))
+
+
+def test_every_setting_exists():
+    """The settings that the command reads are settings of the service, with the same spelling."""
+    known = {line.name for line in describe(Settings())}
+    named = set(re.findall(r"\bROWFLEET_[A-Z_]+\b", text("modules/data/outputs.tf")))
+    assert named
+    assert named <= known
 
 
 def test_the_fleet_knows_the_settings():
@@ -112,15 +97,6 @@ def test_the_fleet_plays_every_role_once():
     assert sorted(["worker", *(role for roles in taken.values() for role in roles)]) == sorted(ROLES)
 
 
-def test_every_role_has_one_service():
-    """Each role is in the command of one ECS service and in the dimension of its metrics."""
-    played = re.findall(r'^ roles = "([a-z,]+)"', text("service.tf"), re.MULTILINE)
-    assert sorted(",".join(played).split(",")) == sorted(ROLES)
-    roles = re.search(r"^ roles = \{(.*?)\}", text("alarms.tf"), re.MULTILINE)
-    assert roles is not None
-    assert set(re.findall(r'"([a-z+]+)"', roles[1])) == {"+".join(sorted(each.split(","))) for each in played}
-
-
 def test_roles_are_those_of_the_service():
     """Alarms and dashboard know all roles, and name them as the dimension of the metrics does."""
     body = text("modules/observability/variables.tf")
@@ -165,18 +141,15 @@ def test_metrics_are_written_by_the_service(file):
 
 def test_alarms_and_dashboard_watch_metrics():
     """The files whose metrics are compared are found, with the metrics that operators are told to watch."""
-    watched = {
-        name for file in WATCHING for found in METRICS.findall(text(file)) for name in found if "/" in file
-    }
+    watched = {name for file in WATCHING for found in METRICS.findall(text(file)) for name in found if name}
     assert "modules/observability/dashboard.tf" in WATCHING
     assert "modules/observability/alarms.tf" in WATCHING
     assert {"dead_messages_left", "sweeps", "retries_throttled", "agent_failures_unavailable"} <= watched
 
 
-@pytest.mark.parametrize("folder", ["", "modules/data/"])
-def test_queues_are_those_of_setup(folder):
+def test_queues_are_those_of_setup():
     """Names, retention and long polls equal those of `rowfleet setup`."""
-    body = text(f"{folder}queues.tf")
+    body = text("modules/data/queues.tf")
     assert f"queues = toset({json.dumps(list(QUEUES))})" in body
     assert f"day_s = {_DAY_S}" in body
     kept = [
@@ -186,42 +159,34 @@ def test_queues_are_those_of_setup(folder):
     assert f"receive_wait_time_seconds = {_POLL_WAIT_S}" in body
 
 
-@pytest.mark.parametrize(
-    ("rules", "notification"),
-    [("storage.tf", "storage.tf"), ("modules/data/storage.tf", "modules/data/incoming.tf")],
-)
-def test_bucket_is_that_of_setup(rules, notification):
+def test_bucket_is_that_of_setup():
     """The notification and the expiry of work/ have the names by which `rowfleet setup` finds them."""
-    body = text(notification)
+    body, rules = text("modules/data/incoming.tf"), text("modules/data/storage.tf")
     assert f'id = "{_NOTIFICATION}"' in body
     assert "filter_suffix = " not in body
     assert f'filter_prefix = "{Settings().incoming_prefix}"' in body
-    assert f"{_RULE} = {{ prefix = " in text(rules)
-    assert f'id = "{_RULE}-uploads"' in text(rules)
+    assert f"{_RULE} = {{ prefix = " in rules
+    assert f'id = "{_RULE}-uploads"' in rules
 
 
-@pytest.mark.parametrize("folder", ["", "modules/data/"])
-def test_indexes_are_those_that_are_read(folder):
+def test_indexes_are_those_that_are_read():
     """The table has exactly the service's indexes. The sweeper may query the one that it reads."""
-    names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text(f"{folder}table.tf"))
+    names = re.findall(r'global_secondary_index \{\s+name = "(\w+)"', text("modules/data/table.tf"))
     assert sorted(names) == sorted([BY_STATUS, BY_TIMESTAMP])
-    assert f"/index/{BY_STATUS}" in text("iam.tf")
     assert f"/index/{BY_STATUS}" in text(f"{FLEET}permissions.tf")
     assert f"/index/{BY_TIMESTAMP}" in text(f"{FLEET}policies.tf")
 
 
-@pytest.mark.parametrize("folder", ["", FLEET])
-def test_the_state_machine_is_that_of_the_examples(folder):
+def test_the_state_machine_is_that_of_the_examples():
     """The module deploys the example; one of the two is not changed alone."""
     name = "state-machine.asl.json"
-    assert (MODULE / folder / name).read_text("utf-8") == (
+    assert (MODULE / FLEET / name).read_text("utf-8") == (
         ROOT / "examples" / "step-functions" / name
     ).read_text("utf-8")
 
 
-@pytest.mark.parametrize("folder", ["", FLEET])
-def test_the_kinds_of_events_are_those_of_the_service(folder):
+def test_the_kinds_of_events_are_those_of_the_service():
     """The module refuses exactly the kinds that the service does not know."""
-    kinds = re.search(r"setsubtract\(var.events.kinds, (\[.*?\])\)", text(f"{folder}variables.tf"))
+    kinds = re.search(r"setsubtract\(var.events.kinds, (\[.*?\])\)", text(f"{FLEET}variables.tf"))
     assert kinds is not None
     assert json.loads(kinds[1]) == [kind.value for kind in EventKind]

@@ -3,24 +3,22 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.infra.readme_tables import blocks, with_tables
 from tests.infra.terraform import CHECKOV, MODULE, Terraform, require, require_terraform
 
 EXAMPLES = sorted(path.name for path in (MODULE / "examples").iterdir())
-MODULES = [".", *sorted(f"modules/{path.name}" for path in (MODULE / "modules").iterdir())]
+SUBMODULES = sorted(f"modules/{path.name}" for path in (MODULE / "modules").iterdir())
 
-each_module = pytest.mark.parametrize("name", MODULES)
+each_module = pytest.mark.parametrize("name", [".", *SUBMODULES])
+each_submodule = pytest.mark.parametrize("name", SUBMODULES)
+
+SHARED = {"prefix", "tags", "kms_key_arn", "scaling"}
+"""Variables of several submodules, each of which describes what it does with them."""
 
 pytestmark = pytest.mark.terraform
-
-
-def blocks(kind: str, folder: Path) -> dict[str, str]:
-    """The bodies of all top-level blocks `kind "name" { … }` in a folder, by name."""
-    text = "\n".join(path.read_text("utf-8") for path in sorted(folder.glob("*.tf")))
-    return dict(re.findall(rf'^{kind} "(\w+)" {{\n(.*?)^}}', text, flags=re.MULTILINE | re.DOTALL))
 
 
 def test_files_are_formatted(module):
@@ -47,7 +45,7 @@ def test_the_module_is_valid(module, name):
 def test_examples_are_valid(module, name):
     """Each example is valid with the present module."""
     example = Terraform(module.folder / "examples" / name)
-    example.init()
+    example.init("-backend=false")
     assert json.loads(example.run("validate", "-json"))["diagnostics"] == []
 
 
@@ -60,18 +58,36 @@ def test_the_module_keeps_its_own_tests(module, name):
     assert f"Success! {runs} passed, 0 failed." in said
 
 
-@each_module
+@each_submodule
 def test_every_variable_is_tried_with_good_and_bad_values(name):
     """Each variable has a description, a type and a test value; all except booleans have a validation."""
     tried = (MODULE / name / "tests/variables.tftest.hcl").read_text("utf-8")
     good = tried[tried.index('run "good_values_of_each"') :]
-    for variable, body in blocks("variable", MODULE / name).items():
+    for variable, body in blocks(MODULE / name, "variable").items():
         assert re.search(r"^  description +=", body, re.MULTILINE), variable
         assert re.search(r"^  type +=", body, re.MULTILINE), variable
         assert re.search(rf"^    {variable}\b", good, re.MULTILINE), variable
         if not re.search(r"type\s+= bool", body):
             assert "validation {" in body, variable
             assert f"var.{variable}" in tried, variable
+
+
+@each_submodule
+def test_the_root_passes_the_variable_on(name):
+    """Variables of a submodule are variables of the root, with the same description, type and default."""
+    of_root = blocks(MODULE, "variable")
+    call = (MODULE / "main.tf").read_text("utf-8").split(f'module "{name.removeprefix("modules/")}" {{')[1]
+    for variable, body in blocks(MODULE / name, "variable").items():
+        passed = re.search(rf"^  {variable} += (.+)$", call.split("\n}")[0], re.MULTILINE)
+        assert passed is not None, variable
+        if passed[1] == f"var.{variable}" and variable not in SHARED:
+            assert without_validations(of_root[variable]) == without_validations(body), variable
+
+
+def without_validations(body: str) -> list[str]:
+    """The lines of a variable without those of its validations, with single spaces."""
+    body = re.sub(r"^  validation \{\n.*?^  \}\n", "", body, flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(line.split()) for line in body.splitlines() if line.strip()]
 
 
 @each_module
@@ -101,16 +117,7 @@ def test_checkov_finds_nothing():
 
 
 @each_module
-@pytest.mark.parametrize(("kind", "title"), [("variable", "Inputs"), ("output", "Outputs")])
-def test_the_readme_lists_what_there_is(kind, title, name):
-    """The README's tables list exactly the inputs and outputs, with their descriptions."""
+def test_the_readme_lists_what_there_is(name):
+    """The README's tables are those of the files; `python -m tests.infra.readme_tables` writes them."""
     text = (MODULE / name / "README.md").read_text("utf-8")
-    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
-    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
-    described = {
-        block: json.loads(
-            re.search(r'^  description\s+= (".*")$', body, re.MULTILINE)[1].replace("$${", "${")
-        )
-        for block, body in blocks(kind, MODULE / name).items()
-    }
-    assert listed == {block: text.replace("|", "\\|") for block, text in described.items()}
+    assert with_tables(text, MODULE / name) == text

@@ -1,26 +1,12 @@
-# Without the internet: the agent is a Lambda function, and all traffic stays inside AWS.
-
-terraform {
-  required_version = ">= 1.9.0"
-
-  required_providers {
-    aws = {
-      source  = "hashicorp/aws"
-      version = "~> 5.100"
-    }
-  }
-}
+# Without the internet: the agent is a Lambda function, its secret is made here as well, and all traffic stays inside
+# AWS.
 
 provider "aws" {}
 
-variable "image" {
-  description = "Image with its tag, in ECR of this region."
-  type        = string
-}
-
-variable "agent_function_arn" {
-  description = "Lambda function that is the agent."
-  type        = string
+resource "aws_secretsmanager_secret" "agent" {
+  # checkov:skip=CKV_AWS_149: encrypted with Secrets Manager's key; name one of yours with kms_key_id
+  # checkov:skip=CKV2_AWS_57: the agent's token is rotated where it is made
+  name_prefix = "rowfleet-agent-"
 }
 
 module "rowfleet" {
@@ -29,13 +15,9 @@ module "rowfleet" {
   image               = var.image
   network             = "isolated"
   interface_endpoints = ["lambda"]
+  agent_secrets       = { AGENT_TOKEN = aws_secretsmanager_secret.agent.arn }
 
   agent_policy_statements = [
     { actions = ["lambda:InvokeFunction"], resources = [var.agent_function_arn] },
   ]
-}
-
-output "bucket" {
-  description = "Bucket; mappings go to its config/mappings/, CSV files to incoming/{mapping}/."
-  value       = module.rowfleet.bucket
 }

@@ -95,13 +95,13 @@ variable "network" {
 # -- image -----------------------------------------------------------------------------------------------
 
 variable "image" {
-  description = "Container image with tag or digest, e.g. {repository_url}:0.5.0. Null: nothing runs, so that the first image can be pushed to the new repository. With scaling = scaler it has to lie in ECR in this region, as the image of one architecture (Lambda takes no multi-platform index). Change: rolling deployment; to null: all tasks drain and stop, rows wait."
+  description = "Container image with tag or digest, e.g. {repository_url}:0.1.0. Null: nothing runs, so that the first image can be pushed to the new repository. With scaling = scaler it has to lie in ECR in this region, as the image of one architecture (Lambda takes no multi-platform index). Change: rolling deployment; to null: all tasks drain and stop, rows wait."
   type        = string
   default     = null
 
   validation {
     condition     = var.image == null || can(regex("^[^\\s:@]+(:[0-9]+/[^\\s:@]+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$", var.image))
-    error_message = "image has to name a tag or a digest, such as repository:0.5.0 or repository@sha256:…; without one a restart could run another version."
+    error_message = "image has to name a tag or a digest, such as repository:0.1.0 or repository@sha256:…; without one a restart could run another version."
   }
 
   validation {

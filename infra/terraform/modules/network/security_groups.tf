@@ -8,23 +8,23 @@ locals {
 
   # Prefix lists by number: their ids may not be known yet. The first range of all needs no name.
   targets = merge(
-    { for range in var.egress.cidr_blocks : (range == "0.0.0.0/0" ? "" : " ${range}") => { range = range } },
-    { for range in var.egress.ipv6_cidr_blocks : " ${range}" => { ipv6_range = range } },
-    { for i, id in var.egress.prefix_list_ids : " prefix-list-${i}" => { prefix_list = id } },
+    { for range in var.egress.cidr_blocks : (range == "0.0.0.0/0" ? "" : "-${range}") => { range = range } },
+    { for range in var.egress.ipv6_cidr_blocks : "-${range}" => { ipv6_range = range } },
+    { for i, id in var.egress.prefix_list_ids : "-prefix-list-${i}" => { prefix_list = id } },
   )
   ports = merge(
     { for port in setunion([443], var.agent_ports) : tostring(port) => { protocol = "tcp", port = port } },
-    var.egress.dns ? { "53" = { protocol = "tcp", port = 53 }, "udp 53" = { protocol = "udp", port = 53 } } : {},
+    var.egress.dns ? { "53" = { protocol = "tcp", port = 53 }, "53-udp" = { protocol = "udp", port = 53 } } : {},
   )
   egress_rules = merge(
     merge([for port_name, port in local.ports : { for name, target in local.targets : "${port_name}${name}" => merge(port, target) }]...),
     # What is in a VPC of this module is open in any case.
     {
-      for name in ["s3", "dynamodb"] : "443 ${name}" => { protocol = "tcp", port = 443, prefix_list = try(aws_vpc_endpoint.gateway[name].prefix_list_id, null) }
+      for name in ["s3", "dynamodb"] : "443-${name}" => { protocol = "tcp", port = 443, prefix_list = try(aws_vpc_endpoint.gateway[name].prefix_list_id, null) }
       if local.own_vpc && !local.is_open
     },
     {
-      for name in ["endpoints"] : "443 ${name}" => { protocol = "tcp", port = 443, group = try(aws_security_group.endpoints[0].id, null) }
+      for name in ["endpoints"] : "443-${name}" => { protocol = "tcp", port = 443, group = try(aws_security_group.endpoints[0].id, null) }
       if var.network == "isolated" && !local.is_open
     },
   )

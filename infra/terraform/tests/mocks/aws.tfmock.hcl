@@ -59,3 +59,23 @@ mock_resource "aws_sns_topic" {
 mock_resource "aws_appautoscaling_policy" {
   defaults = { arn = "arn:aws:autoscaling:eu-central-1:123456789012:scalingPolicy:0:resource/ecs/service/rowfleet/worker:policyName/rowfleet" }
 }
+
+mock_resource "aws_lambda_function" {
+  defaults = { arn = "arn:aws:lambda:eu-central-1:123456789012:function:rowfleet-scaler" }
+}
+
+mock_resource "aws_cloudwatch_event_rule" {
+  defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/rowfleet-scaler" }
+}
+
+mock_resource "aws_subnet" {
+  defaults = { id = "subnet-0abc" }
+}
+
+mock_resource "aws_security_group" {
+  defaults = { id = "sg-0abc" }
+}
+
+mock_resource "aws_vpc" {
+  defaults = { id = "vpc-0abc" }
+}

@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.5.0"
+  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.1.0"
   data = {
     bucket     = "rowfleet-bucket"
     bucket_arn = "arn:aws:s3:::rowfleet-bucket"
@@ -38,7 +38,7 @@ variables {
 
 run "everything_exists" {
   variables {
-    image          = "registry.example/rowfleet:0.5.0"
+    image          = "registry.example/rowfleet:0.1.0"
     scaling        = "alarms"
     cluster_arn    = "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
     log_group_name = "/teams/data"

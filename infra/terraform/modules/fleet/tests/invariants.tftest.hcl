@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.5.0"
+  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.1.0"
   data = {
     bucket     = "rowfleet-bucket"
     bucket_arn = "arn:aws:s3:::rowfleet-bucket"

@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.5.0"
+  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.1.0"
   data = {
     bucket     = "rowfleet-bucket"
     bucket_arn = "arn:aws:s3:::rowfleet-bucket"
@@ -106,7 +106,7 @@ run "a_fixed_fleet_keeps_its_number" {
 run "alarms_scale_workers_from_zero_to_the_maximum_and_back" {
   variables {
     scaling = "alarms"
-    image   = "registry.example/rowfleet:0.5.0"
+    image   = "registry.example/rowfleet:0.1.0"
   }
 
   assert {

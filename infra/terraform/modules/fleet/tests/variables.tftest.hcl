@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.5.0"
+  image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/rowfleet:0.1.0"
   data = {
     bucket     = "rowfleet-bucket"
     bucket_arn = "arn:aws:s3:::rowfleet-bucket"
@@ -271,7 +271,7 @@ run "a_scaler_from_another_registry" {
   command = plan
 
   variables {
-    image = "registry.example/rowfleet:0.5.0"
+    image = "registry.example/rowfleet:0.1.0"
   }
 
   expect_failures = [var.scaling]
@@ -281,7 +281,7 @@ run "a_scaler_from_another_region" {
   command = plan
 
   variables {
-    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/rowfleet:0.5.0"
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/rowfleet:0.1.0"
   }
 
   expect_failures = [var.scaling]
@@ -515,7 +515,7 @@ run "good_values_of_alarms" {
   command = plan
 
   variables {
-    image      = "registry.example:5000/team/rowfleet:0.5.0"
+    image      = "registry.example:5000/team/rowfleet:0.1.0"
     scaling    = "alarms"
     repository = { create = false, credentials_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:registry-AbCdEf" }
     control    = { tasks = 2, min_tasks = 2 }

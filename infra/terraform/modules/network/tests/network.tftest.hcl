@@ -41,7 +41,7 @@ run "tasks_only_call_out" {
     condition = { for name, rule in aws_vpc_security_group_egress_rule.tasks : name => [rule.cidr_ipv4, rule.ip_protocol, rule.from_port, rule.to_port] } == {
       "443"    = ["0.0.0.0/0", "tcp", 443, 443]
       "53"     = ["0.0.0.0/0", "tcp", 53, 53]
-      "udp 53" = ["0.0.0.0/0", "udp", 53, 53]
+      "53-udp" = ["0.0.0.0/0", "udp", 53, 53]
     }
     error_message = "by default tasks do more than HTTPS and DNS, or less"
   }
@@ -60,8 +60,8 @@ run "ranges_and_prefix_lists_bound_the_way_out" {
 
   assert {
     condition = toset(keys(aws_vpc_security_group_egress_rule.tasks)) == toset([
-      "443 10.0.0.0/8", "443 2001:db8::/32", "443 prefix-list-0", "443 s3", "443 dynamodb",
-      "8080 10.0.0.0/8", "8080 2001:db8::/32", "8080 prefix-list-0",
+      "443-10.0.0.0/8", "443-2001:db8::/32", "443-prefix-list-0", "443-s3", "443-dynamodb",
+      "8080-10.0.0.0/8", "8080-2001:db8::/32", "8080-prefix-list-0",
     ])
     error_message = "tasks may connect elsewhere, or not to the endpoints of their VPC"
   }
@@ -72,7 +72,7 @@ run "ranges_and_prefix_lists_bound_the_way_out" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_egress_rule.tasks["443 s3"].prefix_list_id == aws_vpc_endpoint.gateway["s3"].prefix_list_id && aws_vpc_security_group_egress_rule.tasks["8080 prefix-list-0"].prefix_list_id == "pl-0abc"
+    condition     = aws_vpc_security_group_egress_rule.tasks["443-s3"].prefix_list_id == aws_vpc_endpoint.gateway["s3"].prefix_list_id && aws_vpc_security_group_egress_rule.tasks["8080-prefix-list-0"].prefix_list_id == "pl-0abc"
     error_message = "a rule names another prefix list"
   }
 }
@@ -128,7 +128,7 @@ run "isolated_has_no_internet" {
   }
 
   assert {
-    condition     = toset(keys(aws_vpc_security_group_egress_rule.tasks)) == toset(["443 endpoints", "443 s3", "443 dynamodb", ]) && aws_vpc_security_group_egress_rule.tasks["443 endpoints"].referenced_security_group_id == aws_security_group.endpoints[0].id
+    condition     = toset(keys(aws_vpc_security_group_egress_rule.tasks)) == toset(["443-endpoints", "443-s3", "443-dynamodb"]) && aws_vpc_security_group_egress_rule.tasks["443-endpoints"].referenced_security_group_id == aws_security_group.endpoints[0].id
     error_message = "tasks may connect to more than the endpoints of their VPC, or to less"
   }
 

@@ -238,3 +238,11 @@ run "good_values_of_an_existing_vpc" {
     security_group_ids = ["sg-0abc", "sg-0def"]
   }
 }
+
+run "values_that_are_not_known_yet" {
+  command = plan
+
+  module {
+    source = "./tests/unknown"
+  }
+}

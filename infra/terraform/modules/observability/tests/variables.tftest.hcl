@@ -141,3 +141,11 @@ run "good_values_before_anything_runs" {
     scaler_function = null
   }
 }
+
+run "values_that_are_not_known_yet" {
+  command = plan
+
+  module {
+    source = "./tests/unknown"
+  }
+}

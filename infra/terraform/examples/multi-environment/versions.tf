@@ -1,0 +1,12 @@
+terraform {
+  required_version = ">= 1.10.0" # a lock file in the bucket of the state
+
+  backend "s3" {} # bucket, key and region come from environments/*.s3.tfbackend
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 7"
+    }
+  }
+}

@@ -1,0 +1,194 @@
+"""Changes of a deployment's variables with what each of them ends, and wrong values of variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.infra.deployment import CONFIG, IMAGE
+
+ACCOUNT = "us-east-1:000000000000"
+SECRET = f"arn:aws:secretsmanager:{ACCOUNT}:secret:token-AbCdEf"
+KEY = f"arn:aws:kms:{ACCOUNT}:key/0f1e2d3c"
+EXISTING = {"vpc_id": "vpc-0abc", "subnet_ids": ["subnet-0abc", "subnet-0def"]}
+
+BASE: dict[str, Any] = {
+    "image": IMAGE,
+    "mappings_dir": f"{CONFIG}/mappings",
+    "schemas_dir": f"{CONFIG}/schemas",
+    "agent_secrets": {"TOKEN": SECRET},
+}
+
+DATA = {
+    "aws_dynamodb_table.results",
+    "aws_s3_bucket.data",
+    "aws_sqs_queue.main",
+    "aws_sqs_queue.dead_letters",
+}
+
+# -- what ends together ----------------------------------------------------------------------------------
+
+# A task definition is never changed; services go on to the new one, task by task.
+TASKS = {"aws_ecs_task_definition.service"}
+ROLES = {"aws_iam_role.task", "aws_iam_role_policy.task"}
+AUTOSCALING = {
+    "aws_appautoscaling_policy.sleep",
+    "aws_appautoscaling_policy.track",
+    "aws_appautoscaling_policy.wake",
+    "aws_cloudwatch_metric_alarm.scaling",
+}
+SCALER = {
+    "aws_cloudwatch_event_rule.scaler",
+    "aws_cloudwatch_event_target.scaler",
+    "aws_lambda_function.scaler",
+    "aws_lambda_function_event_invoke_config.scaler",
+    "aws_lambda_permission.scaler",
+}
+SCALER_ROLE = {"aws_iam_role.scaler", "aws_iam_role_policy.scaler"}
+GROUP = {"aws_security_group.tasks", "aws_vpc_security_group_egress_rule.tasks"}
+PUBLIC = {
+    "aws_internet_gateway.own",
+    "aws_route.internet",
+    "aws_route_table.public",
+    "aws_route_table_association.public",
+    "aws_subnet.public",
+}
+BUCKET = {
+    "aws_s3_bucket.data",
+    "aws_s3_bucket_lifecycle_configuration.data",
+    "aws_s3_bucket_notification.incoming",
+    "aws_s3_bucket_ownership_controls.data",
+    "aws_s3_bucket_policy.data",
+    "aws_s3_bucket_public_access_block.data",
+    "aws_s3_bucket_server_side_encryption_configuration.data",
+    "aws_s3_bucket_versioning.data",
+    "aws_s3_object.config",
+}
+CLUSTER = {"aws_ecs_cluster.main", "aws_ecs_cluster_capacity_providers.main"}
+WATCH = {"aws_cloudwatch_metric_alarm.watch"}
+
+# -- changes: how the deployment scaled before, the variables, what ends ------------------------------------
+
+CASES: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    # how much runs
+    "less Spot": ("alarms", {"worker": {"spot_percent": 0}}, set()),
+    "all Spot but one": ("scaler", {"worker": {"spot_percent": 100, "on_demand_base": 1}}, set()),
+    "a fixed fleet": ("alarms", {"worker": {"min_tasks": 3, "max_tasks": 3}}, AUTOSCALING),
+    "a bigger fleet": ("scaler", {"worker": {"max_tasks": 50, "backlog_per_task": 100}}, set()),
+    "alarms to scaler": (
+        "alarms", {"scaling": "scaler"}, AUTOSCALING | {"aws_appautoscaling_target.service"},
+    ),
+    "scaler to alarms": (
+        "scaler",
+        {"scaling": "alarms"},
+        SCALER | WATCH | {"aws_ecr_repository_policy.image"} | SCALER_ROLE,
+    ),
+    "a splitter of its own": ("scaler", {"splitter": {"tasks": 2}}, TASKS),
+    "both of their own": (
+        "scaler", {"splitter": {}, "aggregator": {}}, TASKS | ROLES | WATCH | {"aws_ecs_service.service"},
+    ),
+    # what runs
+    "another image": ("scaler", {"image": IMAGE.replace("0.5.0", "0.6.0")}, TASKS),
+    "another architecture": ("scaler", {"architecture": "X86_64"}, TASKS),
+    "a proxy": ("scaler", {"proxy": {"url": "http://proxy.internal:3128", "no_proxy": [".internal"]}}, TASKS),
+    "blocking logs": ("scaler", {"logs": {"mode": "blocking"}, "wait_for_steady_state": True}, TASKS),
+    "no schemas": ("scaler", {"schemas_dir": None}, {"aws_s3_object.config"}),
+    "a registry elsewhere": (
+        "alarms",
+        {
+            "image": "registry.example/rowfleet:0.5.0",
+            "repository": {
+                "create": False,
+                "credentials_secret_arn": f"arn:aws:secretsmanager:{ACCOUNT}:secret:registry-AbCdEf",
+            },
+        },
+        TASKS | {"aws_ecr_lifecycle_policy.image", "aws_ecr_repository.image"},
+    ),
+    # where it runs
+    "an existing VPC": (
+        "alarms",
+        {"network": "existing", "existing_vpc": EXISTING},
+        GROUP | PUBLIC | {"aws_default_security_group.own", "aws_vpc.own", "aws_vpc_endpoint.gateway"},
+    ),
+    "behind NAT": ("scaler", {"network": "nat"}, set()),
+    "isolated": ("scaler", {"network": "isolated"}, PUBLIC),
+    "own security groups": ("scaler", {"security_group_ids": ["sg-0abc"]}, GROUP),
+    "narrow egress": (
+        "scaler",
+        {"egress": {"cidr_blocks": ["10.0.0.0/8"], "prefix_list_ids": ["pl-0abc"], "dns": False}},
+        {"aws_vpc_security_group_egress_rule.tasks"},
+    ),
+    "other zones": (
+        "scaler",
+        {"availability_zones": ["us-east-1a", "us-east-1c"]},
+        {"aws_route_table_association.public", "aws_subnet.public"},
+    ),
+    "an existing cluster": (
+        "scaler",
+        {"cluster_arn": f"arn:aws:ecs:{ACCOUNT}:cluster/team"},
+        CLUSTER | {"aws_ecs_service.service"} | WATCH,
+    ),
+    # who may do it
+    "a permissions boundary": (
+        "scaler", {"iam": {"permissions_boundary_arn": "arn:aws:iam::000000000000:policy/bound"}}, set(),
+    ),
+    "own roles": (
+        "scaler",
+        {
+            "iam": {
+                "task_role_arns": {"worker": "arn:aws:iam::000000000000:role/worker"},
+                "execution_role_arn": "arn:aws:iam::000000000000:role/execution",
+                "managed_policy_arns": {"control": ["arn:aws:iam::aws:policy/ReadOnlyAccess"]},
+            }
+        },
+        TASKS | ROLES | {"aws_iam_role.execution", "aws_iam_role_policy.execution"},
+    ),
+    "keys": (
+        "scaler",
+        {
+            "kms_key_arn": KEY,
+            "secret_kms_key_arns": [KEY],
+            "source_kms_key_arns": [KEY],
+            "source_bucket_arns": ["arn:aws:s3:::other"],
+        },
+        set(),
+    ),
+    # what is there already
+    "an existing bucket": ("scaler", {"existing_bucket": "team-bucket"}, TASKS | BUCKET),
+    "an existing topic and log group": (
+        "scaler",
+        {"topic_arn": f"arn:aws:sns:{ACCOUNT}:team", "log_group_name": "/team"},
+        TASKS | {"aws_cloudwatch_log_group.service", "aws_sns_topic.alarms", "aws_sns_topic_policy.alarms"},
+    ),
+    "throughput": (
+        "scaler", {"table_throughput": {"max_read_units": 4000, "max_write_units": 2000}}, set(),
+    ),
+    "twelve tags": ("scaler", {"tags": {f"tag{number}": "value" for number in range(12)}}, set()),
+}  # fmt: skip
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"prefix": "Rowfleet"}, "prefix has to be 3 to 20 characters"),
+    ({"parts": ["fleets"]}, "parts has to be some of"),
+    ({"image": "rowfleet:latest"}, "image must not be :latest"),
+    ({"image": "registry.example/rowfleet:0.5.0"}, "push the image to the repository of this module"),
+    ({"architecture": "arm64"}, "architecture has to be X86_64 or ARM64"),
+    ({"control": {"cpu": 256, "memory": 4096}}, "Fargate has no task of this cpu and memory"),
+    ({"worker": {"min_tasks": 5, "max_tasks": 4}}, "min_tasks <= max_tasks"),
+    ({"worker": {"spot_percent": 101}}, "spot_percent has to be"),
+    ({"settings": {"WORKER__MAX_INFLIGHT": "200"}}, "rowfleet settings"),
+    ({"settings": {"BUCKET": "other"}}, "settings"),
+    ({"agent_secrets": {"TOKEN": "the-secret-itself"}}, "not the secret itself"),
+    ({"scaling": "lambda"}, "scaling has to be"),
+    ({"network": "private"}, "network has to be public, nat, isolated or existing"),
+    ({"network": "existing"}, "existing_vpc belongs to network = existing"),
+    ({"security_group_ids": ["default"]}, "security_group_ids"),
+    ({"egress": {"cidr_blocks": ["10.0.0.0"]}}, "egress.cidr_blocks have to be IPv4 ranges"),
+    ({"availability_zones": ["use1-az1", "use1-az2"]}, "not ids such as use1-az1"),
+    ({"iam": {"path": "team"}}, "iam"),
+    ({"cluster_arn": "team"}, "cluster_arn"),
+    ({"existing_bucket": "arn:aws:s3:::team"}, "not an ARN"),
+    ({"max_message_bytes": 2000000}, "max_message_bytes has to be"),
+    ({"kms_key_arn": "alias/mine"}, "kms_key_arn has to be the ARN of a key"),
+    ({"topic_arn": "alarms"}, "topic_arn has to be the ARN of a standard SNS topic"),
+    ({"proxy": {"url": "proxy.internal"}}, "proxy"),
+    ({"interface_endpoints": ["lambda"]}, "interface_endpoints belong to network = isolated"),
+]
