@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from service.domain.model import Json
 from service.mapping.replies.items import unwrap_item
 from service.mapping.replies.normalise import ReplyView
 from service.mapping.replies.objections.error_pages import find_error_pages
 from service.mapping.replies.objections.finish_reasons import find_finish_reasons
 from service.mapping.replies.objections.objection import Objections
+from service.mapping.replies.objections.read_places import wrapped_documents
 from service.mapping.replies.objections.refusals import find_limits, find_refusals
 from service.mapping.replies.objections.stated_errors import find_stated_errors
 from service.mapping.replies.objections.unfinished import find_unfinished
@@ -23,7 +26,8 @@ def find_objections(view: ReplyView) -> Objections:
     """
     if view.is_plain:
         return
-    texts = [text for root in (view.root, *view.other_roots) if (text := _only_text(root))]
+    roots = (view.root, *view.other_roots, *wrapped_documents(view.root))
+    texts = [text for root in roots if (text := _only_text(root))]
     for document in view.documents:
         yield from find_error_pages(document)
     for text in texts:
@@ -35,9 +39,10 @@ def find_objections(view: ReplyView) -> Objections:
     messages = [unwrap_message(unwrap_item(holder)) for holder in view.answers]
     for text in filter(None, (view.transcript.text, *texts)):
         yield from find_limits(text)
-    for document in view.documents:
+    documents = [*view.documents, *chain.from_iterable(map(wrapped_documents, view.documents))]
+    for document in documents:
         yield from find_refusals(document, messages)
-    for document in view.documents:
+    for document in documents:
         yield from find_finish_reasons(document, view.answers, view.transcript.usage.output_tokens)
 
 

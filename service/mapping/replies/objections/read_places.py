@@ -13,7 +13,8 @@ import re
 from collections.abc import Collection, Iterator
 
 from service.domain.model import Json
-from service.mapping.replies.objections.objection import entries
+from service.domain.provider_errors import says_something
+from service.mapping.replies.objections.objection import WRAPPER_KEYS, entries, words
 
 
 def spellings(names: str) -> frozenset[str]:
@@ -46,6 +47,15 @@ _OF_A_MODEL = spellings(
 
 _MAX_PLACES = 200
 
+_BESIDE_A_REPLY = re.compile(
+    r"(?:\w+_)?(?:id|ms|at|time|date|seconds|version|usage|model|tokens)|duration|latency|elapsed|took|cost"
+    r"|timestamp|meta|metadata|cached"
+)
+"""Keys that a gateway adds beside the reply that it passes on."""
+
+_MOST_WRAPPERS = 2
+_SAYS_YES = words("success ok error errors message msg code status")
+
 
 def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[str, Json], bool]]:
     """The objects on the paths, outer ones first, and True for those with a text as models call theirs.
@@ -72,6 +82,33 @@ def places_on_paths(root: Json, keys: Collection[str]) -> Iterator[tuple[dict[st
                         yield from [(entry, True) for name in _ANSWERS for entry in entries(facts.get(name))]
                 if key in keys and isinstance(inner, dict | list):
                     waiting.append((inner, key in _ANSWERS))
+
+
+def is_beside_a_reply(key: str) -> bool:
+    """True for a key that a gateway adds to a reply: `request_id`, `duration_ms`."""
+    return _BESIDE_A_REPLY.fullmatch(snake_case(key)) is not None
+
+
+def wrapped_documents(document: Json) -> Iterator[dict[str, Json]]:
+    """The document that a gateway has put under `data`, `result` and the like, and the one in that.
+
+    Also the only object of a list. Beside them stands nothing but what a gateway adds, and no error.
+    """
+    for _ in range(_MOST_WRAPPERS):
+        inner = document[0] if isinstance(document, list) and len(document) == 1 else None
+        if isinstance(document, dict):
+            keys = [key for key in WRAPPER_KEYS if isinstance(document.get(key), dict)]
+            others = [key for key in document if key not in keys]
+            if len(keys) == 1 and all(
+                is_beside_a_reply(key)
+                or (key in _SAYS_YES and not (key.startswith("error") and says_something(document[key])))
+                for key in others
+            ):
+                inner = document[keys[0]]
+        if not isinstance(inner, dict):
+            return
+        yield inner
+        document = inner
 
 
 def snake_case(name: str) -> str:

@@ -38,6 +38,7 @@ from service.mapping.replies.objections.classification import (
 from service.mapping.replies.objections.failed_calls import claude_code_errors, failed_work, find_failed_calls
 from service.mapping.replies.objections.finish_reasons import is_finish_reason
 from service.mapping.replies.objections.objection import Objection, Objections, entries, in_words, words
+from service.mapping.replies.objections.read_places import is_beside_a_reply
 from service.mapping.replies.text import json_text, str_or_empty
 
 _NOTHING = frozenset(
@@ -142,6 +143,9 @@ def _error_in_list(values: list[Json]) -> Objections:
     A list of several errors is an answer: those that a text has.
     """
     last = values[-1] if values else None
+    if len(values) == 1 and isinstance(last, dict):
+        yield from failed_work(last)
+        yield from _of_etherscan(last)
     if len(values) == 1 and isinstance(last, dict) and _is_failed_item(last):  # n8n
         yield from _error_object(last)
         return
@@ -178,7 +182,7 @@ def _error_event(document: dict[str, Json]) -> Objections:
 
 def _wrapped_error(document: dict[str, Json]) -> Objections:
     """The error inside a wrapper: alone, beside a failed status (Dify), or with a code and a message."""
-    if not document.keys() <= _ENVELOPE:
+    if not all(key in _ENVELOPE or is_beside_a_reply(key) for key in document):
         return
     for key in _WRAPPERS:
         inner = document.get(key)
@@ -192,6 +196,7 @@ def _wrapped_error(document: dict[str, Json]) -> Objections:
         if is_failed or is_alone or not isinstance(error, str) or is_about_the_target({"error": error}):
             yield from _error_object(inner)
         yield from _only_an_error(inner)
+        yield from _of_etherscan(inner)
         yield from failed_work(inner)
         yield from _says_no(inner, "")
 

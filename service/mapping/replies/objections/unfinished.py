@@ -13,6 +13,7 @@
 | `status` scraping (Firecrawl), whatever the `data` is | `completed` and `total` |
 | `status` IN_PROGRESS beside the part of a `stream` that is there (RunPod) | `stream` |
 | `is_running` and `is_partial` (async search of Elasticsearch) | both |
+| `done: false` of a piece of a stream (Ollama) | `model` beside its text |
 | `done: false` of an operation (Google), or none beside its `metadata` | its `name` with `operations/` |
 | `timed_out`, failed `_shards` (Elasticsearch), `incomplete_results` (GitHub): a search gave up | such keys |
 | the same: `partialResults` (Solr), `search_cutoff` (Typesense), a `remark` (Overpass) | keys beside |
@@ -35,13 +36,13 @@ from service.domain.errors import AgentUnavailableError, ReplyPendingError, Repl
 from service.domain.model import Json
 from service.mapping.replies.objections.failed_calls import has_marks_of_run
 from service.mapping.replies.objections.objection import (
-    WRAPPER_KEYS,
     Objection,
     Objections,
     entries,
     in_words,
     words,
 )
+from service.mapping.replies.objections.read_places import wrapped_documents
 from service.mapping.replies.providers import a2a
 from service.mapping.replies.text import str_or_empty
 
@@ -56,7 +57,8 @@ _HALTED = words("paused interrupted suspended requires_action timeout timed_out"
 _TEXTS_OF_RUNS = words("content output response result text message messages values")
 _RUN_IDS = words("run_id runId")
 _WORKFLOW = "the workflow"
-_SEARCH = "the search"
+_SEARCH, _MODEL = "the search", "the model"
+_KEYS_OF_PARTS = {_SEARCH: "is_running", _MODEL: "done"}
 
 
 def find_unfinished(document: Json) -> Objections:
@@ -68,10 +70,8 @@ def find_unfinished(document: Json) -> Objections:
     if not isinstance(document, dict):
         return
     yield from _of_work(document)
-    if len(document) == 1 and not WRAPPER_KEYS.isdisjoint(document):
-        (inner,) = document.values()
-        if isinstance(inner, dict):
-            yield from _of_work(inner)
+    for inner in wrapped_documents(document):
+        yield from _of_work(inner)
 
 
 def _of_work(document: dict[str, Json]) -> Objections:
@@ -102,7 +102,7 @@ def _work(document: dict[str, Json]) -> tuple[str, str, str]:  # noqa: PLR0911 -
     if "workflow_run_id" in document and isinstance(workflow := document.get("data"), dict):
         return _WORKFLOW, str_or_empty(workflow.get("status")), "status"
     if (name := _with_a_part(document, status)) is not None:
-        return name, "running", "is_running" if name == _SEARCH else "status"
+        return name, "running", _KEYS_OF_PARTS.get(name, "status")
     if _is_run(document):
         return "the run", status.lower(), "status"
     if {"thread_id", "values"} <= document.keys():
@@ -120,6 +120,9 @@ def _with_a_part(document: dict[str, Json], status: str) -> str | None:
         return "the crawl"
     if isinstance(document.get("stream"), list) and status in {"IN_QUEUE", "IN_PROGRESS"}:
         return "the job"
+    is_ollamas = "model" in document and not {"response", "message"}.isdisjoint(document)
+    if is_ollamas and document.get("done") is False:
+        return _MODEL
     return _SEARCH if document.get("is_running") is True and "is_partial" in document else None
 
 

@@ -297,6 +297,7 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
             ReplyRejectedError,
         ),
         ({"status": {"success": False, "errorDetails": "bad"}, "x": "Par"}, "x", ReplyRejectedError),
+        ({"model": "m", "response": "Par", "done": False}, "response", ReplyPendingError),
         ({"Success": False, "ErrorMessage": "no such id", "x": "Par"}, "x", ReplyRejectedError),
         ({"statusCode": 200, "body": "<Error><Code>SlowDown</Code></Error>"}, "$.body", AgentThrottledError),
         (
@@ -308,6 +309,37 @@ def test_a_stream_that_states_an_error_can_be_accepted() -> None:
 )
 def test_a_part_of_a_result_is_no_value(reply: Json, path: str, error: type[RowfleetError]) -> None:
     assert type(error_of(reply, path)) is error
+
+
+NO_ANSWERS = [
+    ("output.text", {"output": {"text": "Sorry"}, "citations": [], "guardrailAction": "INTERVENED"}),
+    ("output", {"input": "q", "output": "Agent stopped due to max iterations.", "intermediate_steps": []}),
+    ("result", {"status": "0", "message": "NOTOK", "result": "Max rate limit reached"}),
+    ("result", {"type": "result", "subtype": "success", "is_error": True, "result": "API Error: 529 x"}),
+    ("hits.x", {"timed_out": True, "_shards": {"failed": 0}, "hits": {"x": "Par"}}),
+    ("values.x", {"thread_id": "t", "status": "busy", "values": {"x": "Par"}}),
+    ("answer.answerText", {"answer": {"answerText": "Par", "state": "FAILED"}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("data", {}),
+        ("result", {"request_id": "r", "duration_ms": 3}),
+        ("response", {"success": True, "error": None, "meta": {"region": "eu"}}),
+    ],
+)
+@pytest.mark.parametrize(("path", "reply"), NO_ANSWERS, ids=[path for path, _ in NO_ANSWERS])
+def test_no_answer_is_none_in_the_wrapper_of_a_gateway(
+    key: str, beside: dict[str, Json], path: str, reply: Json
+) -> None:
+    """With other data beside it, it is an object inside a reply, and its status is data."""
+    assert error_of({key: reply, **beside}, f"{key}.{path}")
+    methods = [{"method": "direct", "field_mappings": {"a": f"{key}.{path}"}}]
+    text = json.dumps({"output_mappings": {"e": {"extraction_methods": methods}}})
+    with_data = {key: reply, "customer": "Ada", "total": 3}
+    assert Catalog.load({"e.yaml": text}, {}).extractor("e").extract(with_data).values["a"]
 
 
 def test_a_mark_of_an_end_without_a_limit_is_data() -> None:
