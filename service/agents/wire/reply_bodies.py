@@ -3,7 +3,7 @@
 | body | reply |
 | --- | --- |
 | server-sent events, under any media type | joined (`event_stream.py`) |
-| JSON documents, one a line | joined; under `text/…` only streams of known providers |
+| JSON documents, one a line | joined; under `text/…` but `text/event-stream` only those of known providers |
 | a data stream of Vercel's AI SDK | joined |
 | JSON | the JSON; a list of Gemini's chunks is joined |
 | JSON that ends in the middle, of a server that states no length or says that it is JSON | it broke off |
@@ -28,7 +28,7 @@ from service.agents.wire.event_stream import (
     join_objects,
     knows_lines,
 )
-from service.agents.wire.streams.events import are_json_lines, is_sse
+from service.agents.wire.streams.events import are_json_lines, is_sse, read_json_lines
 from service.agents.wire.streams.failures import incomplete
 from service.agents.wire.streams.vercel import is_data_stream
 from service.agents.wire.truncation import is_truncated_json
@@ -84,7 +84,11 @@ def parse_reply(data: bytes, type_: BodyType = _UNSTATED) -> Json:
     try:
         value = exact_json.loads_reply(text)
     except ValueError:
-        return join_events(text) if is_stream else _parse_other(text, type_)
+        if not is_stream:
+            return _parse_other(text, type_)
+        if are_json_lines(text):
+            return join_json_lines(text)
+        return join_data_stream(text) if is_data_stream(text) else join_events(text)
     if is_chunk(value):
         return join_objects([value])
     return join_objects(value) if are_chunks(value) else value
@@ -129,4 +133,14 @@ def _parse_other(text: str, type_: BodyType) -> Json:
         return join_data_stream(text)
     if (type_.is_json or not type_.is_framed) and is_truncated_json(text):
         raise incomplete("the reply broke off: its JSON ends in the middle")
+    _check_last_line(text, type_)
     return text
+
+
+def _check_last_line(text: str, type_: BodyType) -> None:
+    """Raise the failure of JSON documents, one a line, of which the last one ends in the middle."""
+    before, _, last = text.rstrip().rpartition("\n")
+    lines = [event.value for event in read_json_lines(before)]
+    is_cut = last.startswith("{") and is_truncated_json(last) and all(isinstance(v, dict) for v in lines)
+    if lines and is_cut and (not type_.media_type.startswith("text/") or knows_lines(before)):
+        raise incomplete("the stream broke off: its last line ends in the middle")

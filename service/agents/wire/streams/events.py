@@ -39,6 +39,7 @@ def read_sse(text: str) -> list[StreamEvent]:
     found: list[StreamEvent] = []
     name, data = "", list[str]()
     for line in [*text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
+        line = line.lstrip("\ufeff")  # noqa: PLW2901 -- a stream that a gateway has put together
         if not line:
             found += _events(name, data)
             name, data = "", []

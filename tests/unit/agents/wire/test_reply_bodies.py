@@ -22,7 +22,10 @@ def parse(text: str, content_type: str = "", *, is_framed: bool = True) -> objec
     return parse_reply(text.encode(), BodyType.parse(content_type, is_framed=is_framed))
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/octet-stream"])
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/json", "application/octet-stream", "text/event-stream"],
+)
 def test_a_stream_under_another_media_type(content_type: str) -> None:
     """Server-sent events, JSON lines and data streams are known by their form."""
     openai = parse(sse(chunk({"content": "42"}, "stop"), done=True), content_type)
@@ -38,9 +41,29 @@ def test_json_lines_of_an_unknown_provider() -> None:
     lines = json_lines({"a": 1}, {"a": 2})
     assert parse(lines, "application/x-ndjson") == [{"a": 1}, {"a": 2}]
     assert parse(lines, "application/json") == [{"a": 1}, {"a": 2}]
+    assert parse(lines, "text/event-stream") == [{"a": 1}, {"a": 2}]
     assert parse(lines, "text/plain") == lines
     with pytest.raises(AgentUnavailableError, match="ends in the middle"):
         parse(lines + '{"a": ', "application/x-ndjson")
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/octet-stream"])
+def test_a_last_line_that_ends_in_the_middle_broke_off(content_type: str) -> None:
+    """Under any media type if its provider is known, and of records if it is not that of a text."""
+    with pytest.raises(AgentUnavailableError, match="ends in the middle"):
+        parse(OLLAMA.splitlines()[0] + '\n{"message": {"ro', content_type)
+    records = '{"a": 1}\n{"a": 2, "b'
+    if content_type == "text/plain":
+        assert parse(records, content_type) == records
+    else:
+        with pytest.raises(AgentUnavailableError, match="ends in the middle"):
+            parse(records, content_type)
+    assert parse('{"a": 1}\nand more {', content_type) == '{"a": 1}\nand more {'
+
+
+def test_a_byte_order_mark_inside_a_stream_takes_no_event() -> None:
+    """A gateway may put streams together that begin with one each."""
+    assert parse("data: WHITE\n\n\ufeffdata: HALL\n\n", "text/event-stream") == "WHITEHALL"
 
 
 def test_chunks_that_came_as_json() -> None:
