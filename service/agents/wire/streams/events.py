@@ -65,7 +65,8 @@ def read_json_lines(text: str) -> list[StreamEvent]:
 def is_sse(text: str) -> bool:
     """True if a text of unknown type is a stream of server-sent events.
 
-    Each line is a field, and one event is a JSON object or `[DONE]`: prose may have lines such as `data: 5`.
+    Each line is a field, and one event is a JSON object or `[DONE]`, or the last one is called `error`: prose
+    may have lines such as `data: 5`.
     Of texts there are two events or more, each with data and an empty line after it. A stream may also have
     nothing but comments, which keep its connection open.
     """
@@ -76,7 +77,8 @@ def is_sse(text: str) -> bool:
     if not all(_LATER_FIELD.match(line) for line in lines):
         return False
     events = read_sse(beginning)
-    if any(isinstance(event.value, dict) or event.text == DONE for event in events):
+    ends_in_error = bool(events) and events[-1].name.lower() == "error" and bool(events[-1].text)
+    if ends_in_error or any(isinstance(event.value, dict) or event.text == DONE for event in events):
         return True
     if not beginning.endswith(("\n\n", "\r\n\r\n", "\r\r")):
         return False

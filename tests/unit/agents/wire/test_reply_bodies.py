@@ -148,13 +148,23 @@ def test_a_stream_of_texts_under_another_media_type(content_type: str) -> None:
     assert parse("data: WHITE\n\ndata: HALL\n\n", content_type) == "WHITEHALL"
     with pytest.raises(AgentUnavailableError, match="it broke"):
         parse('data: "WHITE"\n\nevent: error\ndata: it broke\n\n', content_type)
+    with pytest.raises(AgentThrottledError, match="rate limit exceeded"):
+        parse("event: error\ndata: rate limit exceeded\n\n", content_type)
     with pytest.raises(AgentUnavailableError, match="ended without an event"):
         parse(": ping\n\n: ping\n\n", content_type)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["data: 5", "data: 5\n\n", "data: 5\ndata: 6\n\n", "id: 5\n\ndata: 6", "data: 5\n\nid: 6\n\n", ":)\n\n"],
+    [
+        "data: 5",
+        "data: 5\n\n",
+        "data: 5\ndata: 6\n\n",
+        "id: 5\n\ndata: 6",
+        "data: 5\n\nid: 6\n\n",
+        ":)\n\n",
+        "event: fair\ndata: 5 May",
+    ],
 )
 def test_prose_like_a_stream_is_text(text: str) -> None:
     assert parse(text) == text
