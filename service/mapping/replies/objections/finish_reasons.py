@@ -58,7 +58,7 @@ _FAILED = words(
 _OF_MODELS_ONLY = _TRUNCATED - {"incomplete", "time_limit", "max_steps", "max_turns"} | words(
     "content_filter content_filtered recitation blocklist blacklist prohibited_content spii "
     "guardrail_intervened error_toxic sensitive content_policy content_policy_violation prompt_blocked "
-    "model_armor"
+    "model_armor safety image_safety image_prohibited_content refusal guardrail malformed_function_call"
 )
 """Reasons that no machine, order or ticket has."""
 

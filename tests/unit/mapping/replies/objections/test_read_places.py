@@ -141,6 +141,8 @@ WRAPPED = [
         {"content": "WHI", "stop": True, "stop_type": "eos", "truncated": True, "tokens_predicted": 3},
         ReplyTruncatedError,
     ),
+    ("translation", {"translation": "WHI", "finishReason": "SAFETY"}, ReplyRejectedError),
+    ("translation", {"translation": "WHI", "finish_reason": "refusal"}, ReplyRejectedError),
     (
         "response.text",
         {"response": {"text": "WHI", "candidates": [{"finishReason": "MAX_TOKENS"}]}},
@@ -205,6 +207,7 @@ ANSWERS = [
     # reasons that are data
     ("answer", {"answer": "WHI", "stop_reason": "length"}),
     ("machine", {"machine": "WHI", "stop_reason": "timeout"}),
+    ("machine", {"machine": "WHI", "stop_reason": "safety"}),
     ("order.name", {"order": {"name": "WHI", "finish_reason": "cancelled"}}),
     ("beam.name", {"beam": {"name": "WHI", "finish_reason": "Matte", "length": "max_tokens"}}),
     ("answer", {"answer": "WHI", "stop_reason": None, "metadata": {"finish_reason": ""}}),
