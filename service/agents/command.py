@@ -25,9 +25,11 @@ import re
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from service.agents.options.calls import shown_payload
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.replies import CHUNK_BYTES, encode_input, read_bounded
@@ -43,6 +45,7 @@ from service.domain.errors import (
     AgentUnavailableError,
     ConfigError,
 )
+from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
 from service.runtime.tasks import task_group
@@ -66,6 +69,11 @@ _RETRY_AFTER = re.compile(r"^retry-after:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 def open_command(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no program is started. Raises ConfigError."""
+    return CommandAgent(command_calls(options, context), options, context)
+
+
+def command_calls(options: ResolvedOptions, context: AgentContext) -> CommandCalls:
+    """The builder of a target's calls. Raises ConfigError."""
     options.allow_only("command", "env", "directory")
     command = options.values.get("command")
     if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
@@ -73,19 +81,52 @@ def open_command(options: ResolvedOptions, context: AgentContext) -> Agent:
     env = options.pairs("env")
     if any("\0" in str(text) for text in (*command, *env.values())):
         raise ConfigError(f"{options.where}: command and env can hold no null character")
-    return CommandAgent(command, {name: str(value) for name, value in env.items()}, options, context)
+    directory = options.optional_text("directory") or context.search_path
+    return CommandCalls(command, {name: str(value) for name, value in env.items()}, directory)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CommandCall:
+    """One run of a program in `directory` ("" for that of the worker), with `stdin`.
+
+    Its environment is that of the worker with the variables of `env`.
+    """
+
+    command: list[str]
+    directory: str
+    env: Mapping[str, str]
+    stdin: bytes
+
+    def as_json(self) -> dict[str, Json]:
+        """The call to show."""
+        return {
+            "command": list(self.command),
+            "directory": self.directory or None,
+            "env": dict(self.env),
+            "stdin": shown_payload(self.stdin),
+        }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CommandCalls:
+    """Builds the runs of a program."""
+
+    command: list[str]
+    env: Mapping[str, str]
+    directory: str
+
+    async def call(self, invocation: Invocation) -> CommandCall:
+        """The run for an input. Raises AgentRejectedError."""
+        env = {**self.env, ID_VARIABLE: invocation.id}
+        return CommandCall(self.command, self.directory, env, encode_input(invocation.body))
 
 
 class CommandAgent:
     """A program as an agent."""
 
-    def __init__(
-        self, command: list[str], env: Mapping[str, str], options: ResolvedOptions, context: AgentContext
-    ) -> None:
-        self._command = command
-        self._env = {**context.environ, **env}
-        directory = options.optional_text("directory") or context.search_path
-        self._directory = Path(directory) if directory else None
+    def __init__(self, calls: CommandCalls, options: ResolvedOptions, context: AgentContext) -> None:
+        self._builder = calls
+        self._environ = context.environ
         self._label = f"command {Path(str(options.written['command'][0])).name}"
         self._redact = options.redact
         self._max_reply_bytes = context.max_reply_bytes
@@ -98,9 +139,9 @@ class CommandAgent:
         """Run the program once, within the time-out."""
         if self._closed:
             raise AgentUnavailableError(f"{self._label}: the agent is closed")
-        payload = encode_input(invocation.body)
+        built = await self._builder.call(invocation)
         # A task of its own, so that `close` can cancel the run without cancelling the caller.
-        call = asyncio.create_task(self._run_within_timeout(invocation, payload))
+        call = asyncio.create_task(self._run_within_timeout(built, invocation.timeout_s))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -120,23 +161,23 @@ class CommandAgent:
         if self._calls:
             await asyncio.wait(set(self._calls))
 
-    async def _run_within_timeout(self, invocation: Invocation, payload: bytes) -> Reply:
+    async def _run_within_timeout(self, call: CommandCall, timeout_s: float) -> Reply:
         """Run the program. Waiting for a slot counts towards the time-out."""
         try:
-            async with asyncio.timeout(invocation.timeout_s), self._slots:
-                return await self._run(invocation.id, payload)
+            async with asyncio.timeout(timeout_s), self._slots:
+                return await self._run(call)
         except TimeoutError:
-            raise AgentTimeoutError(f"{self._label}: no answer within {invocation.timeout_s:g} s") from None
+            raise AgentTimeoutError(f"{self._label}: no answer within {timeout_s:g} s") from None
 
-    async def _run(self, invocation_id: str, payload: bytes) -> Reply:
-        async with self._start(invocation_id) as process:
+    async def _run(self, call: CommandCall) -> Reply:
+        async with self._start(call) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
             stdout = _chunks(process.stdout)
             # All three pipes at the same time: a program that waits at a full pipe would never end.
             async with task_group() as group:
-                writing = group.create_task(_write(process.stdin, payload))
+                writing = group.create_task(_write(process.stdin, call.stdin))
                 out = group.create_task(read_bounded(stdout, self._max_reply_bytes, self._label))
                 err = group.create_task(_read_end(process.stderr))
                 exit_code = await process.wait()
@@ -148,19 +189,19 @@ class CommandAgent:
         return Reply(body.rstrip("\r\n") if isinstance(body, str) else body, len(out.result()))
 
     @contextlib.asynccontextmanager
-    async def _start(self, invocation_id: str) -> AsyncIterator[Process]:
+    async def _start(self, call: CommandCall) -> AsyncIterator[Process]:
         """The running program. Leaving the context kills its process group."""
         loop = asyncio.get_running_loop()
         # Like asyncio.create_subprocess_exec, which does not take a protocol of one's own.
         try:
             transport, protocol = await loop.subprocess_exec(
                 lambda: _KillingProtocol(limit=CHUNK_BYTES, loop=loop),
-                *self._command,
+                *call.command,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
-                cwd=self._directory,
-                env={**self._env, ID_VARIABLE: invocation_id},
+                cwd=call.directory or None,
+                env={**self._environ, **call.env},
                 start_new_session=True,  # a process group of its own, which can be killed as a whole
             )
         except (OSError, ValueError) as error:

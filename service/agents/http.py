@@ -14,24 +14,22 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from http import HTTPStatus
 
 import aiohttp
-from multidict import CIMultiDict, istr
 from yarl import URL
 
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.connections import MAX_HEADER_BYTES, BodyEnd, Connections, Trace
-from service.agents.wire.content_encoding import ACCEPTED, decoded
+from service.agents.wire.content_encoding import decoded
 from service.agents.wire.error_responses import classify_response
-from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.presets import chat_request
 from service.agents.wire.replies import CHUNK_BYTES, read_bounded, too_large
 from service.agents.wire.reply_bodies import BodyType, is_json, parse_labelled
-from service.agents.wire.requests import Request, http_request
+from service.agents.wire.requests import HttpCall, Request, http_request
 from service.domain.errors import (
     AgentCredentialsError,
     AgentOutageError,
@@ -45,7 +43,6 @@ from service.domain.ports import Agent, Invocation, Reply
 from service.domain.provider_errors import AgentError
 from service.mapping.replies.html_pages import is_page, page_words
 from service.mapping.replies.text import decode_text, parse_body
-from service.mapping.targets import METHODS_WITHOUT_BODY
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest wait for a TCP connection. After it the host counts as unreachable."""
@@ -59,8 +56,12 @@ _ERROR_BODY_BYTES = 64 * 2**10
 
 def open_http(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Check the options; no connection is made. Raises ConfigError."""
-    request = chat_request(options) if "preset" in options.values else http_request(options)
-    return HttpAgent(request, options, context)
+    return HttpAgent(http_calls(options, context), options, context)
+
+
+def http_calls(options: ResolvedOptions, _context: AgentContext) -> Request:
+    """The builder of a target's calls. Raises ConfigError."""
+    return chat_request(options) if "preset" in options.values else http_request(options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,60 +79,53 @@ class HttpAgent:
         self._request = request
         self._options = options
         self._context = context
-        self._connections = Connections(context, _headers_of(request))
+        self._connections = Connections(context, request.common_headers)
         # a body of one chunk takes nothing from the budget
         self._small_bytes = min(CHUNK_BYTES, context.max_reply_bytes + 1)
-        self._names_rows = any(name.lower() == _ROW_HEADER.lower() for name in request.headers)
         self._closed = False
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Send the input, and return the body of a 2xx response: as JSON if it parses, otherwise as text."""
         if self._closed:
             raise AgentUnavailableError(f"{self._request.label}: the agent is closed")
-        url, payload = self._request.render(invocation.body)
+        call = await self._request.call(invocation)
         deadline = asyncio.get_running_loop().time() + invocation.timeout_s
         try:
             is_temporary = False
             for _ in range(1 + MAX_REDIRECTS):
-                result = await self._exchange(url, payload, invocation, deadline)
+                result = await self._exchange(call, invocation, deadline)
                 if isinstance(result, Reply):
-                    return self._landed(result, url) if is_temporary else result
-                url, is_temporary = result.url, is_temporary or result.is_temporary
+                    return self._landed(result, call.url) if is_temporary else result
+                call = replace(call, url=result.url)
+                is_temporary = is_temporary or result.is_temporary
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._translate(error, invocation) from None
         raise AgentRejectedError(f"{self._request.label}: redirected more than {MAX_REDIRECTS} times")
 
-    async def _exchange(
-        self, url: URL, payload: bytes | None, invocation: Invocation, deadline: float
-    ) -> Reply | Redirection:
+    async def _exchange(self, call: HttpCall, invocation: Invocation, deadline: float) -> Reply | Redirection:
         """Send a request. Return the reply, or the address to which it is redirected."""
         trace = Trace.begin()
         try:
-            return await self._send(self._connections.kept(), url, payload, invocation, deadline)
+            return await self._send(self._connections.kept(), call, invocation, deadline)
         except (aiohttp.ClientError, OSError) as error:
             if not trace.is_unseen(error):
                 raise
-        return await self._send(self._connections.fresh(), url, payload, invocation, deadline)
+        return await self._send(self._connections.fresh(), call, invocation, deadline)
 
     async def _send(
-        self,
-        session: aiohttp.ClientSession,
-        url: URL,
-        payload: bytes | None,
-        invocation: Invocation,
-        deadline: float,
+        self, session: aiohttp.ClientSession, call: HttpCall, invocation: Invocation, deadline: float
     ) -> Reply | Redirection:
         left_ms = round((deadline - asyncio.get_running_loop().time()) * 1000)
         async with session.request(
-            self._request.method,
-            url,
-            data=payload,
-            headers=None if self._names_rows else {_ROW_HEADER: invocation.id},
+            call.method,
+            call.url,
+            data=call.payload,
+            headers=call.headers,
             timeout=_time_limit(max(left_ms, 1)),
             allow_redirects=False,
-            proxy=self._connections.proxy(url),
+            proxy=self._connections.proxy(call.url),
         ) as response:
-            target = self._redirection(response, url)
+            target = self._redirection(response, call.url)
             return await self._reply(response, invocation.body) if target is None else target
 
     async def close(self) -> None:
@@ -291,15 +285,6 @@ class HttpAgent:
         return AgentUnavailableError(text, scope=FailureScope.UNCLEAR)
 
 
-def _headers_of(request: Request) -> Mapping[str, str]:
-    """The headers of all requests: those of the target, which replace defaults of the same name."""
-    headers = CIMultiDict({"Accept": _ACCEPT, "Accept-Encoding": ACCEPTED})
-    if request.method not in METHODS_WITHOUT_BODY:
-        headers["Content-Type"] = "application/json"
-    headers.update(request.headers)
-    return headers
-
-
 @lru_cache(maxsize=1_000)
 def _time_limit(left_ms: int) -> aiohttp.ClientTimeout:
     """The time-outs of a request. Most rows have as much time as the rows before them."""
@@ -328,10 +313,6 @@ def _cause(error: Exception) -> str:
 
 
 MAX_REDIRECTS = 5
-
-_ACCEPT = f"application/json, {MEDIA_TYPE};q=0.9, text/*;q=0.9, */*;q=0.5"
-
-_ROW_HEADER = istr("Idempotency-Key")
 
 _SAME_METHOD = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
 _TEMPORARY = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.FOUND})

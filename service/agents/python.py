@@ -33,6 +33,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from service.agents.json_values import to_json
@@ -71,13 +72,47 @@ def invocation_id() -> str:
 
 def open_python(options: ResolvedOptions, context: AgentContext) -> Agent:
     """Import the function. Raises ConfigError that names module, function, and where they were searched."""
-    options.allow_only("function")
+    calls = python_calls(options, context)
     return PythonAgent(
         _import_function(options, context.search_path),
-        name=options.text("function"),
+        calls,
         max_concurrency=context.max_concurrency,
         max_reply_bytes=context.max_reply_bytes,
     )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FunctionCall:
+    """One call of a function: its argument, a copy of the input, and `invocation_id()` inside it."""
+
+    function: str
+    argument: Json
+    invocation_id: str
+
+    def as_json(self) -> dict[str, Json]:
+        """The call to show."""
+        return {
+            "function": self.function,
+            "argument": self.argument,
+            "invocation_id": self.invocation_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCalls:
+    """Builds the calls of a function, `module:function`."""
+
+    function: str
+
+    async def call(self, invocation: Invocation) -> FunctionCall:
+        """The call for an input."""
+        return FunctionCall(self.function, copy.deepcopy(invocation.body), invocation.id)
+
+
+def python_calls(options: ResolvedOptions, _context: AgentContext) -> FunctionCalls:
+    """The builder of a target's calls; nothing is imported. Raises ConfigError."""
+    options.allow_only("function")
+    return FunctionCalls(options.text("function"))
 
 
 def _import_function(options: ResolvedOptions, search_path: str) -> Function:
@@ -125,9 +160,12 @@ def _import_hint(error: BaseException, module_name: str) -> str:
 class PythonAgent:
     """A Python function as an agent."""
 
-    def __init__(self, function: Function, *, name: str, max_concurrency: int, max_reply_bytes: int) -> None:
+    def __init__(
+        self, function: Function, calls: FunctionCalls, *, max_concurrency: int, max_reply_bytes: int
+    ) -> None:
         self._function = function
-        self._name = name
+        self._builder = calls
+        self._name = calls.function
         self._max_reply_bytes = max_reply_bytes
         self._slots = asyncio.Semaphore(max_concurrency)
         self._calls: set[asyncio.Task[Any]] = set()
@@ -140,7 +178,8 @@ class PythonAgent:
         """Call the function within the time-out, and convert its result to JSON values."""
         if self._closed:
             raise AgentUnavailableError(f"{self._name}: the agent is closed")
-        call = asyncio.create_task(self._call(copy.deepcopy(invocation.body), invocation.id))
+        built = await self._builder.call(invocation)
+        call = asyncio.create_task(self._call(built.argument, built.invocation_id))
         self._calls.add(call)
         call.add_done_callback(self._discard)
         try:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
+from service.agents.options.calls import CallBuilder
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions, resolve
 from service.domain.errors import ConfigError
@@ -28,14 +30,34 @@ AGENTS: Mapping[str, str] = MappingProxyType(
 """`invoke` of a mapping's target -> module and function that open its agent, below `service.agents`."""
 
 
-def _opener(invoke: str) -> Opener | None:
-    """The function that opens agents of this kind; None if there is none."""
-    if (place := AGENTS.get(invoke)) is None:
-        return None
+CALLS: Mapping[str, str] = MappingProxyType(
+    {
+        "http": "http.http_calls",
+        "lambda": "aws.lambda_function.lambda_calls",
+        "step_functions": "aws.step_functions.step_functions_calls",
+        "bedrock": "aws.bedrock.bedrock_calls",
+        "command": "command.command_calls",
+        "python": "python.python_calls",
+    }
+)
+"""`invoke` -> module and function that makes the builder of its calls, which its agent uses too."""
+
+
+def _function(places: Mapping[str, str], invoke: str, name: str) -> Any:
+    """The function for this `invoke` in a table of places. Raises ConfigError if there is none."""
+    if (place := places.get(invoke)) is None:
+        raise ConfigError(
+            f"target {name}: invoke: {invoke} is not supported by this version ({', '.join(places)} are)"
+        )
     module, _, function = place.rpartition(".")
     # Imported when a mapping needs it: those of AWS take half a second.
-    opener: Opener = getattr(import_module(f"service.agents.{module}"), function)
-    return opener
+    return getattr(import_module(f"service.agents.{module}"), function)
+
+
+def open_calls(invoke: str, options: ResolvedOptions, context: AgentContext, *, name: str) -> CallBuilder:
+    """The builder of the calls of a target; `name` is the target's, for errors. Raises ConfigError."""
+    builder: CallBuilder = _function(CALLS, invoke, name)(options, context)
+    return builder
 
 
 def open_agent(
@@ -52,12 +74,7 @@ def open_agent(
     unknown or malformed, a variable of a reference is not in `environ`, or a function cannot be imported.
     If the options refer to secrets, errors that depend on their values are raised by the first call.
     """
-    opener = _opener(invoke)
-    if opener is None:
-        supported = ", ".join(AGENTS)
-        raise ConfigError(
-            f"target {name}: invoke: {invoke} is not supported by this version ({supported} are)"
-        )
+    opener: Opener = _function(AGENTS, invoke, name)
     context = replace(context or AgentContext(), environ=environ)
     resolved = resolve(options, environ=environ, where=f"target {name}")
     if resolved.secrets:

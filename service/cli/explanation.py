@@ -104,7 +104,7 @@ def _field_rows(trace: FieldTrace, cell: str, *, explain: bool) -> list[tuple[Te
     rows = [(_printable(trace.name), value)]
     if explain:
         for attempt in trace.failed:
-            text = _origin(attempt.method, attempt.path).append(f"\n{_visible(attempt.reason)}", "yellow")
+            text = _origin(attempt.method, attempt.path).append(f"\n{visible(attempt.reason)}", "yellow")
             rows.append((Text("  tried", "dim"), text))
         if trace.method:
             rows.append((Text("  from", "dim"), _origin(trace.method, trace.path)))
@@ -112,7 +112,7 @@ def _field_rows(trace: FieldTrace, cell: str, *, explain: bool) -> list[tuple[Te
 
 
 def _origin(source: str, path: str) -> Text:
-    return Text(source, "cyan").append(f"  {_visible(path)}", "not bold default")
+    return Text(source, "cyan").append(f"  {visible(path)}", "not bold default")
 
 
 def _print_grid(console: Console, rows: list[tuple[Text, Text]]) -> None:
@@ -134,9 +134,9 @@ def _print_lines(console: Console, rows: list[tuple[Text, Text]]) -> None:
 
 
 def _printable(text: str, style: str = "") -> Text:
-    return Text(_visible(text), style)
+    return Text(visible(text), style)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Escape control characters, with which an agent's text could move the cursor or change colours."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

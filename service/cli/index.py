@@ -67,6 +67,10 @@ COMMANDS = {
     "try": CommandEntry(
         "check", "Extract from a saved agent reply: the values as they would stand in the CSV."
     ),
+    "plan": CommandEntry(
+        "plan",
+        "What would be sent for a row of a file, with secrets masked. No call, unless by --call.",
+    ),
     "settings": CommandEntry("settings", "Every setting: value, default, unit, and where it came from."),
     "dead-letters": CommandEntry(
         "dead_letters", "Messages that could not be handled: see them, try them again, delete them."

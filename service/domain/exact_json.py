@@ -53,6 +53,17 @@ def dumps(value: Json) -> str:
     return _SCALARS.encode(value)
 
 
+def indented(value: Json, indent: str = "") -> str:
+    """Indented JSON, with all digits as `dumps` writes them. `indent` is that of the first line."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{inner}{_quoted(str(name))}: {indented(item, inner)}" for name, item in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and value:
+        return "[\n" + ",\n".join(inner + indented(item, inner) for item in value) + f"\n{indent}]"
+    return dumps(value)
+
+
 def utf8(text: str) -> bytes:
     """Text as UTF-8, made well-formed first."""
     return well_formed(text).encode()

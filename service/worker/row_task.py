@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from service.batch.outcomes import LastAttempt
 from service.domain.deadlines import Deadline, deadline_of
-from service.domain.errors import AgentRetryableError
+from service.domain.errors import AgentRetryableError, BadRecordError
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, Json
+from service.mapping import RowMapping
 from service.worker.targets import OpenTarget
+
+
+def invocation_id(identity: str, round_: int, number: int) -> str:
+    """The id of the calls for a row, from the identity of its batch."""
+    return f"{identity}/{round_}/{number}"
+
+
+def input_of(mapping: RowMapping, columns: Sequence[str], cells: Sequence[str], defect: str = "") -> Json:
+    """The agent's input for a row; `defect` is that of its record. Raises BadRecordError and InputError."""
+    if defect:
+        raise BadRecordError(defect)
+    return mapping.build_input(columns, cells)
 
 
 @dataclass(slots=True)
@@ -42,7 +56,7 @@ class RowTask:
     def id(self) -> str:
         """The idempotency key of the row: equal for all its attempts, so that an agent sees a repetition."""
         round_ = 1 if self.batch.same_id else self.message.round
-        return f"{self.batch.identity}/{round_}/{self.message.number}"
+        return invocation_id(self.batch.identity, round_, self.message.number)
 
     @property
     def span_bytes(self) -> int:

@@ -29,7 +29,6 @@ from service.batch.row_checks import (
 from service.domain.deadlines import deadline_of
 from service.domain.errors import (
     AnswerPendingError,
-    BadRecordError,
     MappingTooNewError,
     PoisonMessageError,
     RowDroppedError,
@@ -49,7 +48,7 @@ from service.worker.first_outcomes import FirstOutcomes
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
-from service.worker.row_task import Requeue, RowTask
+from service.worker.row_task import Requeue, RowTask, input_of
 from service.worker.steering import takes
 from service.worker.targets import OpenTarget
 from service.worker.trial_calls import TrialCalls
@@ -244,9 +243,7 @@ class Worker:
                 raise cancelled_error(batch)
             if row_with_cells.lost_deliveries >= self._limits.max_lost:
                 raise WorkerLostError.after(row_with_cells.lost_deliveries)
-            if row_with_cells.defect:
-                raise BadRecordError(row_with_cells.defect)
-            body = target.mapping.build_input(batch.columns, row_with_cells.cells)
+            body = input_of(target.mapping, batch.columns, row_with_cells.cells, row_with_cells.defect)
         except (RowRejectedError, SourceError) as error:
             return self._last_attempt(row_with_cells, batch, row.attempt).failed(error)
         if row.span is not None:

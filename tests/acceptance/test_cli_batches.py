@@ -244,7 +244,7 @@ def test_errors_are_grouped_by_cause(deployment: Deployment, batch: str) -> None
 
 
 def test_one_failed_row(deployment: Deployment, batch: str) -> None:
-    """`errors --row` shows a failed row's error, its cells, and the stored reply if there is one."""
+    """`errors --row` shows a failed row's error, its cells, what was sent, and the stored reply if any."""
     shown = deployment("errors", batch, "--row", "2")
     assert shown.code == 0
     assert shown.stderr.startswith("row 2: AgentRejectedError: ")
@@ -252,6 +252,11 @@ def test_one_failed_row(deployment: Deployment, batch: str) -> None:
     assert (found["row"], found["type"], found["reply"]) == (2, "AgentRejectedError", None)
     assert found["class"] == "rejected"
     assert found["input_data"] == {"name": "bad bob", "n": "2"}
+    assert found["sent"]["request"]["url"] == "${AGENT_URL}"
+    assert found["sent"]["request"]["body"] == found["sent"]["input"] == {"name": "bad bob", "n": "2"}
+    assert "POST ${AGENT_URL}\n" in shown.stderr
+    ragged = deployment("errors", batch, "--row", "5", "--json").json["sent"]
+    assert ragged == {"input": None, "request": None, "reason": "the agent was not called"}
     for row, words in {"1": "did not fail", "99": "has no outcome"}.items():
         refused = deployment("errors", batch, "--row", row)
         assert refused.code == 2

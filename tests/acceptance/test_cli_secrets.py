@@ -73,7 +73,11 @@ def everything(deployment: Deployment, batch: str) -> Iterator[tuple[str, str]]:
     for role in ("ingest-dlq", "rows-dlq", "aggregate-dlq"):
         url = deployment.queue(role)
         yield role, json.dumps(deployment.sqs.receive_message(QueueUrl=url).get("Messages", []))
-    for arguments in (("status", batch, "--json"), ("errors", batch), ("list",), ("settings",), ("check",)):
+    for arguments in (
+        ("status", batch, "--json"), ("errors", batch), ("list",), ("settings",), ("check",),
+        ("errors", batch, "--row", "2"), ("errors", batch, "--row", "3", "--json"),
+        ("plan", "in.csv", "--mapping", "up"), ("plan", "in.csv", "--mapping", "up", "--row", "2", "--json"),
+    ):  # fmt: skip
         done = deployment(*arguments)
         yield " ".join(arguments), done.stdout + done.stderr
     for path in deployment.logs.iterdir():

@@ -45,6 +45,7 @@ class CallLog:
 
     ids: list[str] = field(default_factory=list)
     bodies: list[object] = field(default_factory=list)
+    requests: list["ReceivedRequest"] = field(default_factory=list)
     running: int = 0
     max_running: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +63,16 @@ class CallLog:
             await self.release.wait()
         finally:
             self.running -= 1
+
+
+@dataclass(frozen=True)
+class ReceivedRequest:
+    """A request as a stand-in received it."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -328,7 +339,16 @@ CONTEXT = AgentContext(
 @asynccontextmanager
 async def serve(services: StandInServices) -> AsyncIterator[str]:
     """Start a server with all stand-ins, and yield its base URL."""
-    app = web.Application(client_max_size=8 * 2**20)  # more than any of the services takes
+
+    @web.middleware
+    async def note(request: web.Request, handler: Callable) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.read()
+        services.log.requests.append(ReceivedRequest(request.method, str(request.url), headers, body))
+        return await handler(request)
+
+    # more than any of the services takes
+    app = web.Application(client_max_size=8 * 2**20, middlewares=[note])
     for path, handler in (
         ("/http/{behaviour}", services.http),
         ("/events/{behaviour}", services.events),

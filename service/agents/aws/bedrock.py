@@ -17,7 +17,9 @@ from decimal import Decimal
 from typing import Any
 
 from service.agents.aws import client
-from service.agents.aws.agentcore import AgentCoreAgent
+from service.agents.aws.agentcore import AgentCoreAgent, RuntimeCalls
+from service.agents.aws.service_call import ServiceCall, place_of
+from service.agents.options.calls import CallBuilder
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.conversation import Conversation, to_conversation
@@ -42,22 +44,26 @@ def open_bedrock(options: ResolvedOptions, context: AgentContext) -> Agent:
     return ConverseAgent(options, context)
 
 
+def bedrock_calls(options: ResolvedOptions, context: AgentContext) -> CallBuilder:
+    """The builder of a target's calls. Raises ConfigError."""
+    is_runtime = "agent_runtime" in options.values
+    return RuntimeCalls(options, context) if is_runtime else ConverseCalls(options, context)
+
+
 class ConverseAgent:
     """A model of Bedrock as an agent."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = client.AwsService("bedrock-runtime", options, context)
-        self._model = options.text("model")
-        self._label = f"model {options.written['model']}"
-        self._system = options.optional_text("system")
-        self._parameters = _without_decimals(options.pairs("parameters"))
+        self._calls = ConverseCalls(options, context)
+        self._label = self._calls.label
         self._max_reply_bytes = context.max_reply_bytes
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Call the model. The reply is `{output: {message}, stopReason, usage, metrics}` of Converse."""
-        request = self._request(to_conversation(invocation.body, self._system), invocation.id)
+        call = await self._calls.call(invocation)
         async with self._service.call(invocation.timeout_s, self._label) as client:
-            response = await client.converse(**request)
+            response = await call.send(client)
         body = {key: value for key, value in response.items() if key != "ResponseMetadata"}
         if not isinstance(body.get("output"), dict):
             raise AgentUnavailableError(f"{self._label}: the reply holds no output")
@@ -74,6 +80,22 @@ class ConverseAgent:
         """Close the connections; calls under way end as unavailable."""
         await self._service.close()
 
+
+class ConverseCalls:
+    """Builds the calls of a model. `label` names it in errors."""
+
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self.label = f"model {options.written['model']}"
+        self._place = place_of("bedrock-runtime", options, context)
+        self._model = options.text("model")
+        self._system = options.optional_text("system")
+        self._parameters = _without_decimals(options.pairs("parameters"))
+
+    async def call(self, invocation: Invocation) -> ServiceCall:
+        """The call for an input. Raises AgentRejectedError."""
+        request = self._request(to_conversation(invocation.body, self._system), invocation.id)
+        return ServiceCall(self._place, "converse", request)
+
     def _request(self, conversation: Conversation, invocation_id: str) -> dict[str, Any]:
         # The end of the id is kept if it is too long: it holds the row's number.
         metadata = {"invocation_id": _NOT_IN_METADATA.sub("_", invocation_id)[-METADATA_CHARS:]}
@@ -89,7 +111,7 @@ class ConverseAgent:
     def _message(self, message: Json) -> Json:
         """A message in Converse's form: a text as content becomes the block `{text}`."""
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise AgentRejectedError(f"{self._label}: a message of the input has no role or no content")
+            raise AgentRejectedError(f"{self.label}: a message of the input has no role or no content")
         content = message["content"]
         blocks = [{"text": content}] if isinstance(content, str) else _without_decimals(content)
         return {**_without_decimals(message), "content": blocks}

@@ -12,6 +12,8 @@ import base64
 
 from service.agents.aws import client
 from service.agents.aws.exceptions import classify_exception
+from service.agents.aws.service_call import ServiceCall, place_of
+from service.agents.options.calls import CallBuilder
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
@@ -36,31 +38,50 @@ def open_lambda(options: ResolvedOptions, context: AgentContext) -> Agent:
     return LambdaAgent(options, context)
 
 
-class LambdaAgent:
-    """A Lambda function as an agent."""
+def lambda_calls(options: ResolvedOptions, context: AgentContext) -> CallBuilder:
+    """The builder of a target's calls. Raises ConfigError."""
+    return LambdaCalls(options, context)
+
+
+class LambdaCalls:
+    """Builds the calls of a Lambda function. `label` names it in errors."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
-        self._service = client.AwsService("lambda", options, context)
-        self._label = f"lambda {options.written['function']}"
+        self.label = f"lambda {options.written['function']}"
+        self._place = place_of("lambda", options, context)
         self._inputs = LargeInputs.from_options(options, context, max_bytes=PAYLOAD_BYTES, service="Lambda")
-        self._max_reply_bytes = context.max_reply_bytes
-        self._redact = options.redact
         qualifier = options.optional_text("qualifier")
         self._target = {"FunctionName": options.text("function")}
         if qualifier:
             self._target["Qualifier"] = qualifier
 
+    async def call(self, invocation: Invocation) -> ServiceCall:
+        """The call for an input. Raises AgentRetryableError and AgentRejectedError."""
+        client_context = exact_json.dumps({"custom": {"invocation_id": invocation.id}})
+        parameters = {
+            **self._target,
+            "InvocationType": "RequestResponse",
+            "ClientContext": base64.b64encode(client_context.encode()).decode(),
+            "Payload": await self._inputs.payload(invocation, self.label),
+        }
+        return ServiceCall(self._place, "invoke", parameters, body="Payload")
+
+
+class LambdaAgent:
+    """A Lambda function as an agent."""
+
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self._service = client.AwsService("lambda", options, context)
+        self._calls = LambdaCalls(options, context)
+        self._label = self._calls.label
+        self._max_reply_bytes = context.max_reply_bytes
+        self._redact = options.redact
+
     async def invoke(self, invocation: Invocation) -> Reply:
         """Invoke the function, and return its result."""
-        client_context = exact_json.dumps({"custom": {"invocation_id": invocation.id}})
         async with self._service.call(invocation.timeout_s, self._label) as lambda_client:
-            payload = await self._inputs.payload(invocation, self._label)
-            response = await lambda_client.invoke(
-                **self._target,
-                InvocationType="RequestResponse",
-                ClientContext=base64.b64encode(client_context.encode()).decode(),
-                Payload=payload,
-            )
+            call = await self._calls.call(invocation)
+            response = await call.send(lambda_client)
             chunks = response["Payload"].iter_chunks(CHUNK_BYTES)
             data = await read_bounded(chunks, self._max_reply_bytes, self._label)
         body = parse_output(data, self._label)

@@ -23,6 +23,8 @@ from botocore.exceptions import ClientError
 from service.adapters.aws.errors import THROTTLING, error_code
 from service.agents.aws import client
 from service.agents.aws.exceptions import classify_exception
+from service.agents.aws.service_call import ServiceCall, place_of
+from service.agents.options.calls import CallBuilder
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions
 from service.agents.wire.large_inputs import OPTION, LargeInputs
@@ -67,16 +69,50 @@ def open_step_functions(options: ResolvedOptions, context: AgentContext) -> Agen
     return ExpressAgent(options, context)
 
 
+def step_functions_calls(options: ResolvedOptions, context: AgentContext) -> CallBuilder:
+    """The builder of a target's calls. Raises ConfigError."""
+    return ExecutionCalls(options, context)
+
+
+class ExecutionCalls:
+    """Builds the calls that start executions of a state machine. `label` names it in errors."""
+
+    def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
+        self.label = f"state machine {options.written['state_machine']}"
+        self._place = place_of("stepfunctions", options, context)
+        self._arn = options.text("state_machine")
+        is_express = options.text("workflow", _WORKFLOWS[0]) == "express"
+        self._operation = "start_sync_execution" if is_express else "start_execution"
+        self._inputs = LargeInputs.from_options(
+            options, context, max_bytes=PAYLOAD_BYTES, service="an execution"
+        )
+
+    async def call(self, invocation: Invocation) -> ServiceCall:
+        """The call that starts the execution of this attempt.
+
+        Raises AgentRetryableError and AgentRejectedError.
+        """
+        return (await self.calls(invocation))[-1]
+
+    async def calls(self, invocation: Invocation) -> list[ServiceCall]:
+        """The calls that start the executions of this attempt and of those before, the first one first."""
+        payload = await self._inputs.payload(invocation, self.label)
+        return [self._numbered(invocation, payload, number) for number in range(1, invocation.attempt + 1)]
+
+    def _numbered(self, invocation: Invocation, payload: bytes, number: int) -> ServiceCall:
+        name = execution_name(invocation.id, number)
+        parameters = {"stateMachineArn": self._arn, "name": name, "input": payload.decode()}
+        return ServiceCall(self._place, self._operation, parameters, body="input")
+
+
 class _StateMachine:
-    """Client, inputs and results, the same for both kinds of workflow."""
+    """Client, calls and results, the same for both kinds of workflow."""
 
     def __init__(self, options: ResolvedOptions, context: AgentContext) -> None:
         self._service = client.AwsService("stepfunctions", options, context)
         self._arn = options.text("state_machine")
-        self._label = f"state machine {options.written['state_machine']}"
-        self._inputs = LargeInputs.from_options(
-            options, context, max_bytes=PAYLOAD_BYTES, service="an execution"
-        )
+        self._calls = ExecutionCalls(options, context)
+        self._label = self._calls.label
         self._max_reply_bytes = context.max_reply_bytes
         self._sleep = context.sleep
         self._redact = options.redact
@@ -84,9 +120,6 @@ class _StateMachine:
     async def close(self) -> None:
         """Close the connections; calls under way end as unavailable, executions run on."""
         await self._service.close()
-
-    async def _payload(self, invocation: Invocation) -> str:
-        return (await self._inputs.payload(invocation, self._label)).decode()
 
     def _reply(self, execution: dict[str, Any]) -> Reply:
         """The output of an execution that ended. Raises the error of one that did not succeed."""
@@ -114,10 +147,9 @@ class ExpressAgent(_StateMachine):
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Run the workflow, and return its output."""
-        name = execution_name(invocation.id, invocation.attempt)
         async with self._service.call(invocation.timeout_s, self._label) as client:
-            payload = await self._payload(invocation)
-            execution = await client.start_sync_execution(stateMachineArn=self._arn, name=name, input=payload)
+            call = await self._calls.call(invocation)
+            execution = await call.send(client)
         return self._reply(execution)
 
 
@@ -134,13 +166,12 @@ class StandardAgent(_StateMachine):
     async def invoke(self, invocation: Invocation) -> Reply:
         """Run the workflow, or find the execution that an earlier attempt started, and return its output."""
         async with self._service.call(invocation.timeout_s, self._label) as client:
-            payload = await self._payload(invocation)
             execution: dict[str, Any] = {}
             # Executions are numbered. Attempt n may start numbers up to n, each only after the one before
             # has failed: an attempt that was lost with its worker does not use up a number.
-            for number in range(1, invocation.attempt + 1):
-                name = execution_name(invocation.id, number)
-                if await self._start(client, name, payload):
+            for call in await self._calls.calls(invocation):
+                name = call.parameters["name"]
+                if await self._start(client, call):
                     execution = await self._wait_until_ended(client, name)
                     break
                 execution = await self._describe(client, name)
@@ -151,13 +182,13 @@ class StandardAgent(_StateMachine):
                     break
         return self._reply(execution)
 
-    async def _start(self, client: Any, name: str, payload: str) -> bool:
+    async def _start(self, client: Any, call: ServiceCall) -> bool:
         """Start an execution. False if one of this name has ended, or runs with another input.
 
         For one that runs with the same input StartExecution succeeds without starting another.
         """
         try:
-            await client.start_execution(stateMachineArn=self._arn, name=name, input=payload)
+            await call.send(client)
         except ClientError as error:
             if error_code(error) != "ExecutionAlreadyExists":
                 raise

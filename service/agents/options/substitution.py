@@ -17,9 +17,9 @@ from service.domain.model import Json
 from service.mapping.syntax.problems import CompileError
 from service.mapping.syntax.references import SecretReference
 
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = "secret:"  # noqa: S105 -- the prefix, not a secret
+SECRET = "secret:"  # noqa: S105 -- the prefix, not a secret
 
 MIN_REDACTED_CHARS = 4
 """Shorter values (`GB`, `80`) are not redacted: they occur in any text, and are no secrets."""
@@ -83,12 +83,12 @@ class ResolvedOptions:
 
         def lookup(name: str, _at: str) -> str:
             # The environment was substituted before. A `${…}` left over belongs to a variable's value.
-            is_secret = name.startswith(_SECRET)
-            return secrets.get(name.removeprefix(_SECRET), f"${{{name}}}") if is_secret else f"${{{name}}}"
+            is_secret = name.startswith(SECRET)
+            return secrets.get(name.removeprefix(SECRET), f"${{{name}}}") if is_secret else f"${{{name}}}"
 
         values = {key: _substitute(value, key, lookup) for key, value in self.values.items()}
-        found = {f"${{{_SECRET}{name}}}": value for name, value in secrets.items()}
-        return replace(self, values=values, redactions=_redactions(found, self.redactions), secrets=())
+        found = {f"${{{SECRET}{name}}}": value for name, value in secrets.items()}
+        return replace(self, values=values, redactions=redactions_of(found, self.redactions), secrets=())
 
 
 def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: str) -> ResolvedOptions:
@@ -100,8 +100,8 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: s
     secrets: dict[str, None] = {}  # a set in the order of appearance
 
     def lookup(name: str, at: str) -> str:
-        if name.startswith(_SECRET):
-            secrets[_check_secret(name.removeprefix(_SECRET), at)] = None
+        if name.startswith(SECRET):
+            secrets[_check_secret(name.removeprefix(SECRET), at)] = None
             return f"${{{name}}}"
         if not _VARIABLE_NAME.fullmatch(name):
             raise ConfigError(f"{at}: ${{{name}}} is no variable name (letters, digits and _)")
@@ -115,7 +115,7 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: s
         where=where,
         values=values,
         written=dict(options),
-        redactions=_redactions(found, ()),
+        redactions=redactions_of(found, ()),
         secrets=tuple(secrets),
     )
 
@@ -123,7 +123,7 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: s
 def _substitute(value: Json, at: str, lookup: Lookup) -> Json:
     """A copy of `value` with every reference in its strings replaced by `lookup`'s result."""
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda match: lookup(match[1], at), value)
+        return REFERENCE.sub(lambda match: lookup(match[1], at), value)
     if isinstance(value, Mapping):
         return {key: _substitute(item, f"{at}.{key}", lookup) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -139,7 +139,7 @@ def _check_secret(text: str, at: str) -> str:
     return text
 
 
-def _redactions(found: Mapping[str, str], earlier: Redactions) -> Redactions:
+def redactions_of(found: Mapping[str, str], earlier: Redactions) -> Redactions:
     """`earlier`, and the values in `found` in every form in which an agent may repeat them."""
     pairs = set(earlier)
     for reference, value in found.items():

@@ -21,10 +21,8 @@ from typing import Any
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace as EventTrace
-from multidict import CIMultiDict
 from yarl import URL
 
-from service import __version__
 from service.adapters.proxies import proxy_for
 from service.agents.options.context import AgentContext
 
@@ -127,8 +125,6 @@ class Connections:
                 await session.close()
 
     def _open(self, *, force_close: bool) -> aiohttp.ClientSession:
-        headers = CIMultiDict({"User-Agent": f"rowfleet/{__version__}"})
-        headers.update(self._headers)
         return aiohttp.ClientSession(
             connector=_TracedConnector(
                 limit=self._context.max_concurrency,
@@ -137,7 +133,7 @@ class Connections:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # no row sees a cookie of another
             trust_env=False,  # it would also send credentials of ~/.netrc
-            headers=headers,
+            headers=self._headers,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,

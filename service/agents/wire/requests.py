@@ -12,13 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from multidict import CIMultiDict, istr
 from yarl import URL
 
+from service import __version__
+from service.agents.options.calls import shown_payload
 from service.agents.options.substitution import ResolvedOptions
+from service.agents.wire.content_encoding import ACCEPTED
+from service.agents.wire.event_stream import MEDIA_TYPE
 from service.agents.wire.replies import encode_input
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, ConfigError, InputError
 from service.domain.model import Json
+from service.domain.ports import Invocation
 from service.mapping.syntax.problems import CompileError
 from service.mapping.targets import HEADER_NAME, METHODS_WITHOUT_BODY, check_url_template
 from service.mapping.templates import TextTemplate, compile_template
@@ -29,16 +35,46 @@ _DOT_SEGMENTS = frozenset({"", ".", ".."})
 _METHODS = ("POST", "PUT", "PATCH", *sorted(METHODS_WITHOUT_BODY))
 
 
+_ROW_HEADER = istr("Idempotency-Key")
+_ACCEPT = f"application/json, {MEDIA_TYPE};q=0.9, text/*;q=0.9, */*;q=0.5"
+
+
 def _unchanged(body: Json) -> Json:
     return body
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HttpCall:
+    """One HTTP request. `headers` are those of this row, `common_headers` those of all rows of the target.
+
+    The HTTP client adds `Host`, `Content-Length`, and `Authorization` for a user in the URL.
+    """
+
+    method: str
+    url: URL
+    common_headers: Mapping[str, str]
+    headers: Mapping[str, str]
+    payload: bytes | None
+
+    def as_json(self) -> dict[str, Json]:
+        """The call to show; `body` is null for a method without one."""
+        headers = CIMultiDict(self.common_headers)
+        headers.update(self.headers)
+        return {
+            "method": self.method,
+            "url": str(self.url),
+            "headers": dict(headers),
+            "body": shown_payload(self.payload),
+        }
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """The request of a target, to be rendered for each input.
 
-    `label` is the method and the URL as written in the mapping, for errors. `template` renders the URL if it
-    depends on the input. `make_body` turns an input into the body.
+    `label` is the method and the URL as written in the mapping, for errors. `headers` are those of the
+    mapping, `common_headers` all that every row sends. `template` renders the URL if it depends on the input.
+    `make_body` turns an input into the body.
     """
 
     url: URL
@@ -47,6 +83,25 @@ class Request:
     headers: Mapping[str, str]
     template: TextTemplate | None = None
     make_body: Callable[[Json], Json] = field(default=_unchanged)
+    common_headers: Mapping[str, str] = field(init=False)
+    _names_rows: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Defaults; the target's own headers of the same name replace them.
+        headers = CIMultiDict(
+            {"User-Agent": f"rowfleet/{__version__}", "Accept": _ACCEPT, "Accept-Encoding": ACCEPTED}
+        )
+        if self.method not in METHODS_WITHOUT_BODY:
+            headers["Content-Type"] = "application/json"
+        headers.update(self.headers)
+        object.__setattr__(self, "common_headers", headers)
+        object.__setattr__(self, "_names_rows", _ROW_HEADER in headers)
+
+    async def call(self, invocation: Invocation) -> HttpCall:
+        """The call for an input. Raises AgentRejectedError."""
+        url, payload = self.render(invocation.body)
+        headers: dict[str, str] = {} if self._names_rows else {_ROW_HEADER: invocation.id}
+        return HttpCall(self.method, url, self.common_headers, headers, payload)
 
     def render(self, body: Json) -> tuple[URL, bytes | None]:
         """URL and body for an input; None without a body. Raises AgentRejectedError."""

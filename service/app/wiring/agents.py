@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.agents.description import CallDescriber, open_describer
 from service.agents.options.context import AgentContext, Store, no_store
 from service.agents.registry import open_agent
 from service.app.settings import Settings, user_environment
@@ -38,19 +40,47 @@ def agent_opener(
             mapping.target.options,
             name=mapping.target.name,
             environ=variables,
-            context=AgentContext(
-                max_concurrency=mapping.concurrency(settings.worker.max_inflight_rows),
-                proxy=settings.http.proxy,
-                max_reply_bytes=settings.http.max_reply_bytes,
-                reply_budget=reply_budget,
-                search_path=str(Path.cwd()),
-                secret_ttl_s=settings.secrets.ttl_s,
-                aws=options_on_demand(settings),
-                store=store,
-            ),
+            context=_context(settings, mapping, reply_budget, store),
         )
 
     return open_
+
+
+def call_describer(
+    settings: Settings,
+    mapping: RowMapping,
+    environ: Mapping[str, str] | None = None,
+    *,
+    shows_variables: bool = True,
+) -> CallDescriber:
+    """The describer of a mapping's calls, with secrets masked. Nothing is called, stored or imported.
+
+    Unless `shows_variables`, references to variables are shown as they are written: for calls that another
+    process made. Raises ConfigError.
+    """
+    store = _unwritten(settings.results_bucket)
+    context = _context(settings, mapping, ByteBudget(settings.http.reply_budget_bytes), store)
+    return open_describer(
+        mapping.target.invoke,
+        mapping.target.options,
+        name=mapping.target.name,
+        environ=user_environment() if environ is None else environ,
+        context=context,
+        shows_variables=shows_variables,
+    )
+
+
+def _context(settings: Settings, mapping: RowMapping, reply_budget: ByteBudget, store: Store) -> AgentContext:
+    return AgentContext(
+        max_concurrency=mapping.concurrency(settings.worker.max_inflight_rows),
+        proxy=settings.http.proxy,
+        max_reply_bytes=settings.http.max_reply_bytes,
+        reply_budget=reply_budget,
+        search_path=str(Path.cwd()),
+        secret_ttl_s=settings.secrets.ttl_s,
+        aws=options_on_demand(settings),
+        store=store,
+    )
 
 
 async def check_agent(settings: Settings, mapping: RowMapping) -> None:
@@ -81,6 +111,15 @@ def _input_store(objects: Objects, bucket: str) -> Store:
 
     async def put(key: str, body: bytes) -> StoredFile:
         return await objects.put(bucket, key, body, content_type="application/json")
+
+    return put
+
+
+def _unwritten(bucket: str) -> Store:
+    """Return a function that says where a large input would be stored, and stores none."""
+
+    async def put(key: str, body: bytes) -> StoredFile:
+        return StoredFile(bucket, key, len(body), hashlib.sha256(body).hexdigest())
 
     return put
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, ou
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
 from service.domain import exact_json
-from service.domain.errors import AgentRejectedError, AgentRetryableError, RowfleetError, UsageError
+from service.domain.errors import AgentRejectedError, AgentRetryableError, UsageError
 from service.domain.model import Json, Status
 from service.mapping import Explanation, Extractor, Problem
 
@@ -83,7 +82,7 @@ def try_(
     data = _read_reply(reply, settings.http.max_reply_bytes)
     verdict = Verdict(name, _explain(extractor, data), escape)
     if as_json:
-        print_line(_indented(verdict.as_json()))
+        print_line(exact_json.indented(verdict.as_json()))
     else:
         show_verdict(out, verdict, explain=explain)
         if verdict.status is Status.FAILED and not explain:
@@ -109,10 +108,7 @@ def _explain(extractor: Extractor, data: bytes) -> Explanation:
         try:
             reply = parse_reply(data)
         except (AgentRejectedError, AgentRetryableError) as error:
-            with suppress(RowfleetError):
-                extractor.extract_stated(error)
-                return extractor.explain(error.stated_in)
-            return Explanation({}, error, 0, 0, ())
+            return extractor.explain_failure(error)
     # text is a valid reply, but this one was probably meant as JSON
     if isinstance(reply, str) and reply.lstrip()[:1] in {"{", "["}:
         err.print("the reply is no JSON and is taken for text", style="yellow", highlight=False)
@@ -142,16 +138,3 @@ def _one_line(text: str) -> str:
     return "".join(
         c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text
     )
-
-
-def _indented(value: Json, indent: str = "") -> str:
-    """Indented JSON that keeps the digits of every number as they were read."""
-    inner = indent + "  "
-    if isinstance(value, dict) and value:
-        items = [
-            f"{inner}{exact_json.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()
-        ]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(inner + _indented(item, inner) for item in value) + f"\n{indent}]"
-    return exact_json.dumps(value)

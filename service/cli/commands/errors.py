@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from service.app.status import (
 )
 from service.cli import render
 from service.cli.batches.places import Place, open_place, place_option, run_on
+from service.cli.call_view import show_call, show_value
 from service.cli.console import (
     err,
     out,
@@ -27,7 +28,11 @@ from service.cli.options import (
     RegionOption,
     read_settings,
 )
+from service.domain import exact_json
 from service.domain.model import Outcome
+
+if TYPE_CHECKING:
+    from service.app.sent import SentCall
 
 app = typer.Typer()
 
@@ -37,7 +42,12 @@ def errors(
     batch: BatchArgument,
     row: Annotated[
         int | None,
-        typer.Option("--row", min=1, help="One failed row, and the reply that was kept.", show_default=False),
+        typer.Option(
+            "--row",
+            min=1,
+            help="One failed row: what was sent, and the reply that was kept.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
     where: PlaceOption = None,
@@ -49,10 +59,12 @@ def errors(
     async def work(place: Place) -> None:
         view = await read_batch(place.ports.table, batch)
         if row is not None:
-            _show_row(
-                await read_failed_row(place.ports.table, place.ports.large_outcomes, view.batch, row),
-                as_json=as_json,
-            )
+            outcome = await read_failed_row(place.ports.table, place.ports.large_outcomes, view.batch, row)
+            # Imported for a row: groups of errors are shown without the mapping language.
+            from service.app.sent import describe_sent  # noqa: PLC0415
+
+            sent = await describe_sent(settings, place.ports.table, view.batch, outcome)
+            _show_row(outcome, sent, as_json=as_json)
             return
         groups = await group_failures(place.ports.table, view.batch)
         if as_json:
@@ -74,25 +86,28 @@ def errors(
     run_on(open_place(settings, batch, place_option(where, endpoint_url, region)), settings, work)
 
 
-def _show_row(outcome: Outcome, *, as_json: bool) -> None:
-    """Print errors to stderr and the kept reply to stdout, unchanged, for `rowfleet try NAME -`.
+def _show_row(outcome: Outcome, sent: SentCall, *, as_json: bool) -> None:
+    """Print errors and call to stderr, and the kept reply to stdout, for `rowfleet try NAME -`.
 
     The outcomes of earlier rounds come first.
     """
     error = outcome.error
     if as_json:
-        print_json(
-            {
-                "row": outcome.number,
-                "round": outcome.round,
-                "type": error and error.type,
-                "class": error and error.failure_class,
-                "message": error and error.message,
-                "attempts": outcome.attempts,
-                "input_data": outcome.input_data,
-                "reply": outcome.raw_reply or None,
-                "history": [past.as_json() for past in outcome.history],
-            }
+        print_line(
+            exact_json.indented(
+                {
+                    "row": outcome.number,
+                    "round": outcome.round,
+                    "type": error and error.type,
+                    "class": error and error.failure_class,
+                    "message": error and error.message,
+                    "attempts": outcome.attempts,
+                    "input_data": outcome.input_data,
+                    "sent": sent.as_json(),
+                    "reply": sent.reply or None,
+                    "history": [past.as_json() for past in outcome.history],
+                }
+            )
         )
         return
     for past in outcome.history:
@@ -102,5 +117,12 @@ def _show_row(outcome: Outcome, *, as_json: bool) -> None:
         )
     reason = f"{error.type}: {error.message}" if error else str(outcome.status)
     err.print(f"row {outcome.number}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if outcome.raw_reply:
-        print_line(outcome.raw_reply)
+    if sent.call:
+        err.print("sent:", style="dim")
+        show_call(err, sent.call)
+    else:
+        err.print(f"sent: {sent.reason}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        if sent.input is not None:
+            show_value(err, sent.input)
+    if sent.reply:
+        print_line(sent.reply)

@@ -133,6 +133,13 @@ class Extractor:
             fields=tuple(fields),
         )
 
+    def explain_failure(self, error: RowfleetError) -> Explanation:
+        """The explanation of a failed call: its error, unless the mapping accepts the stream it is from."""
+        with suppress(RowfleetError):
+            self.extract_stated(error)
+            return self.explain(error.stated_in)
+        return Explanation({}, error, 0, 0, ())
+
     def _provenance(self, merged: _MergedResults) -> dict[str, str]:
         """The source of each value, with notes of what was changed; a note also where no value was left."""
         provenance: dict[str, str] = {}
