@@ -471,7 +471,7 @@ variable "secret_stores" {
   }
 
   validation {
-    condition     = var.network != "isolated" || alltrue([for arn in values(var.agent_secrets) : contains(var.secret_stores, split(":", arn)[2])])
+    condition     = var.network != "isolated" || alltrue([for arn in values(var.agent_secrets) : try(contains(var.secret_stores, split(":", arn)[2]), true)])
     error_message = "secret_stores has to name the service of each ARN in agent_secrets (secretsmanager or ssm): without its endpoint, tasks in an isolated network cannot start."
   }
 }

@@ -21,6 +21,7 @@ class AutoscalingStore:
     def __init__(self) -> None:
         self.targets: dict[tuple[str, ...], dict[str, Any]] = {}
         self.policies: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
 
     def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
         """The answer to an operation by its name in the API. Raises KeyError for one that is not known."""
@@ -31,16 +32,25 @@ class AutoscalingStore:
             "PutScalingPolicy": self._put_policy,
             "DeleteScalingPolicy": self._delete_policy,
             "DescribeScalingPolicies": self._describe_policies,
-            "ListTagsForResource": lambda _: {"Tags": {}},
-            "TagResource": lambda _: {},
-            "UntagResource": lambda _: {},
+            "ListTagsForResource": self._list_tags,
+            "TagResource": self._tag,
         }[operation](asked)
 
     def _register(self, asked: dict[str, Any]) -> dict[str, Any]:
         arn = f"arn:aws:application-autoscaling:us-east-1:000000000000:scalable-target/{len(self.targets)}"
         before = self.targets.get(_key(asked), {"ScalableTargetARN": arn, "RoleARN": "", "CreationTime": 0})
         self.targets[_key(asked)] = before | {name: asked[name] for name in asked if name != "Tags"}
-        return {"ScalableTargetARN": before["ScalableTargetARN"]}
+        arn = before["ScalableTargetARN"]
+        if "Tags" in asked:
+            self._tag({"ResourceARN": arn, "Tags": asked["Tags"]})
+        return {"ScalableTargetARN": arn}
+
+    def _tag(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.tags.setdefault(asked["ResourceARN"], {}).update(asked["Tags"])
+        return {}
+
+    def _list_tags(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return {"Tags": self.tags.get(asked["ResourceARN"], {})}
 
     def _deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
         self.targets.pop(_key(asked), None)
