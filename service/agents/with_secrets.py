@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from service.agents.options.context import AgentContext
-from service.agents.options.substitution import ResolvedOptions
+from service.agents.options.substitution import ResolvedOptions, user_part_redactions
 from service.agents.secrets import SecretCache
 from service.domain.errors import (
     AgentCredentialsError,
@@ -47,6 +47,7 @@ class _OpenAgent:
     def redactions(self) -> list[tuple[str, str]]:
         """Pairs of a reference and the secret that it replaces in replies, longest secret first."""
         values = [(f"${{secret:{name}}}", value.strip()) for name, value in self.secrets.items()]
+        values += user_part_redactions(self.options.values)
         return sorted(
             (pair for pair in values if len(pair[1]) >= MIN_REDACTED_CHARS), key=lambda pair: -len(pair[1])
         )

@@ -65,7 +65,7 @@ def _input(mapping: RowMapping, batch: Batch, outcome: Outcome) -> SentCall:
     if error is not None and error.message.endswith(f"{CUT_NOTE})"):
         return SentCall(reason="its cells are not complete in the table")
     if not _was_called(outcome):
-        return SentCall(reason="the agent was not called")
+        return SentCall(reason="its last attempt called no agent")
     cells = [str(outcome.input_data.get(column, "")) for column in batch.columns]
     try:
         return SentCall(input_of(mapping, batch.columns, cells))

@@ -256,7 +256,7 @@ def test_one_failed_row(deployment: Deployment, batch: str) -> None:
     assert found["sent"]["request"]["body"] == found["sent"]["input"] == {"name": "bad bob", "n": "2"}
     assert "POST ${AGENT_URL}\n" in shown.stderr
     ragged = deployment("errors", batch, "--row", "5", "--json").json["sent"]
-    assert ragged == {"input": None, "request": None, "reason": "the agent was not called"}
+    assert ragged == {"input": None, "request": None, "reason": "its last attempt called no agent"}
     for row, words in {"1": "did not fail", "99": "has no outcome"}.items():
         refused = deployment("errors", batch, "--row", row)
         assert refused.code == 2

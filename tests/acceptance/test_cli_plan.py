@@ -1,5 +1,6 @@
 """`rowfleet plan`: what would be sent for a row, and one call. `rowfleet errors --row`: what was sent."""
 
+import base64
 import json
 import subprocess
 import threading
@@ -168,9 +169,11 @@ def test_no_output_has_a_credential(parrots: Cli, parrot: list[str]) -> None:
         note("errors", batch, "--row", row)
         note("errors", batch, "--row", row, "--json")
     assert len(outputs) == 18
-    assert all(canary in parrot[1] for canary in (*CANARIES.values(), IN_MAPPING)), "the agent got them"
+    basic = base64.b64encode(f"bob:{IN_ADDRESS}".encode()).decode()
+    sent = (*CANARIES.values(), IN_MAPPING, basic)
+    assert all(canary in parrot[1] for canary in sent), "the agent got them"
     for arguments, text in outputs.items():
-        for canary in (*CANARIES.values(), IN_MAPPING, IN_ADDRESS):
+        for canary in (*sent, IN_ADDRESS):
             assert canary not in text, arguments
     assert "Bearer ${secret:env:TOKEN_VALUE}" in outputs["plan in.csv --mapping parrot --row 1"]
 

@@ -8,22 +8,23 @@ so that no form in which a value might be sent can be overlooked. Secrets are no
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from service.agents.options.substitution import (
+    ADDRESSES,
+    HIDDEN,
     REFERENCE,
     SECRET,
+    USER_PART,
     Redactions,
     ResolvedOptions,
+    basic_redactions,
     redactions_of,
 )
 from service.domain.model import Json
-
-HIDDEN = "***"
-"""The mask of a credential that the mapping, or a variable with an address, holds itself."""
 
 _CREDENTIAL = re.compile(
     r"key|token|secret|passw|pwd|credential|auth|signature|cookie|(?:^|[_.-])(?:pass|sig|code)(?:$|[_.-])",
@@ -32,8 +33,6 @@ _CREDENTIAL = re.compile(
 """Names of headers, options, variables and parameters of a query whose values are taken for credentials."""
 
 _QUERY_NAME = re.compile(r"[?&]([^=&?#]*)=[^&#]*$")
-_USER_PART = re.compile(r"(?<=://)(?:\$\{[^}]*\}|[^/?#$])*(?=@)")
-_ADDRESSES = ("url", "endpoint_url")
 _PRIVATE_OPTIONS = frozenset({"headers", "api_key", "env"})
 _FIRST_PORT = 61_000
 
@@ -90,11 +89,10 @@ class Marks:
         """Pairs of a mask and a value that an agent may repeat, in each form."""
         pairs: Redactions = ()
         for mask, value in self.hidden:
-            forms = {value}
-            if ":" in value:  # the user part of an address is sent in Base64 as well
-                forms |= {base64.b64encode(value.encode()).decode(), value.partition(":")[2]}
-            for form in forms:
-                pairs = redactions_of({mask: form}, pairs)
+            pairs = redactions_of({mask: value}, pairs)
+            if ":" in value:  # perhaps the user part of an address
+                password = unquote(value.partition(":")[2])
+                pairs = redactions_of({mask: password}, (*pairs, *basic_redactions(mask, value)))
         return pairs
 
 
@@ -151,9 +149,9 @@ class _Marker:
             return self.marks.add(HIDDEN, text)
         is_flag = before.startswith("-") and _CREDENTIAL.search(before) is not None
         is_private = is_private or is_flag or any(_CREDENTIAL.search(part) for part in path)
-        is_address = path[-1] in _ADDRESSES
+        is_address = path[-1] in ADDRESSES
         if is_address:
-            text = _USER_PART.sub(self._written_user, text)
+            text = USER_PART.sub(self._written_user, text)
         text = REFERENCE.sub(lambda match: self._reference(match, is_address, is_private), text)
         return self._address(text) if is_address else text
 
@@ -188,7 +186,7 @@ class _Marker:
                 # The reference stands for the scheme and the host as well.
                 self.marks.bases.add(mark)
                 return f"http://{text}"
-        return _USER_PART.sub(
+        return USER_PART.sub(
             lambda match: match[0] if match[0] in self.marks.texts else self.marks.add(HIDDEN, match[0]), text
         )
 

@@ -6,11 +6,12 @@ Errors and logs show an option as it is written in the mapping file (`${AGENT_UR
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from service.domain.errors import ConfigError
 from service.domain.model import Json
@@ -20,6 +21,15 @@ from service.mapping.syntax.references import SecretReference
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET = "secret:"  # noqa: S105 -- the prefix, not a secret
+
+HIDDEN = "***"
+"""The mask of a credential that has no reference of its own."""
+
+ADDRESSES = ("url", "endpoint_url")
+"""Options that are addresses."""
+
+USER_PART = re.compile(r"(?<=://)(?:\$\{[^}]*\}|[^/?#$])*(?=@)")
+"""`user:password` in an address, in which references may stand."""
 
 MIN_REDACTED_CHARS = 4
 """Shorter values (`GB`, `80`) are not redacted: they occur in any text, and are no secrets."""
@@ -88,7 +98,8 @@ class ResolvedOptions:
 
         values = {key: _substitute(value, key, lookup) for key, value in self.values.items()}
         found = {f"${{{SECRET}{name}}}": value for name, value in secrets.items()}
-        return replace(self, values=values, redactions=redactions_of(found, self.redactions), secrets=())
+        earlier = (*self.redactions, *user_part_redactions(values))
+        return replace(self, values=values, redactions=redactions_of(found, earlier), secrets=())
 
 
 def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: str) -> ResolvedOptions:
@@ -115,7 +126,7 @@ def resolve(options: Mapping[str, Json], *, environ: Mapping[str, str], where: s
         where=where,
         values=values,
         written=dict(options),
-        redactions=redactions_of(found, ()),
+        redactions=redactions_of(found, user_part_redactions(values)),
         secrets=tuple(secrets),
     )
 
@@ -137,6 +148,19 @@ def _check_secret(text: str, at: str) -> str:
     except CompileError as error:
         raise ConfigError(f"{at}: {error.message} ({error.hint})") from None
     return text
+
+
+def user_part_redactions(values: Mapping[str, Json]) -> Redactions:
+    """Redactions of the users and passwords in addresses, in the form in which HTTP sends them: in Base64."""
+    texts = (str(values.get(name) or "") for name in ADDRESSES)
+    parts = [match[0] for text in texts for match in USER_PART.finditer(text) if "${" not in match[0]]
+    return tuple(pair for part in parts for pair in basic_redactions(HIDDEN, part))
+
+
+def basic_redactions(mask: str, user_part: str) -> Redactions:
+    """Redactions of `user:password` in Base64, in the encodings in which HTTP clients send it."""
+    encoded = {unquote(user_part).encode(name, "replace") for name in ("utf-8", "latin-1")}
+    return tuple((mask, base64.b64encode(form).decode()) for form in encoded)
 
 
 def redactions_of(found: Mapping[str, str], earlier: Redactions) -> Redactions:

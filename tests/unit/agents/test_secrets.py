@@ -58,6 +58,8 @@ class KeyServer:
             await self.release.wait()
         if request.path == "/echo":
             return web.json_response({key: ["a", f"you said {key}!"]}, headers={"X-You": "x" + VALID})
+        if request.path == "/basic":
+            return web.json_response({"you": request.headers["Authorization"]})
         if request.path == "/complain":
             return web.Response(status=422, text=f"what is {key}?")
         return web.Response(status=200 if key == self.key else 401, text='"in"')
@@ -169,6 +171,14 @@ async def test_secrets_that_the_agent_repeats_are_redacted(server: KeyServer, pa
         shown = f"{error!r} {error.__cause__}"
     assert VALID not in shown
     assert VALID not in repr(agent)
+    await agent.close()
+
+
+async def test_a_secret_in_the_user_part_of_an_address_is_redacted_in_base64(server: KeyServer) -> None:
+    """HTTP sends it in that form, and an agent may repeat it in a reply."""
+    url = server.url.replace("://", f"://bob:${{secret:file:{server.file}}}@") + "basic"
+    agent = server.agent(url=url, headers={})
+    assert (await invoke(agent)).body == {"you": "Basic ***"}
     await agent.close()
 
 

@@ -53,8 +53,8 @@ async def test_the_kept_reply_is_masked(lab, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"execution_time_ms": 0, "error": RowError("DeadlineError", "late")}, "the agent was not called"),
-        ({"reused_from": "b/1"}, "the agent was not called"),
+        ({"execution_time_ms": 0, "error": RowError("DeadlineError", "late")}, "its last attempt"),
+        ({"reused_from": "b/1"}, "its last attempt called no agent"),
         ({"error": RowError("AgentRejectedError", f"no (cells longer than 9 {CUT_NOTE})")}, "its cells are"),
     ],
 )

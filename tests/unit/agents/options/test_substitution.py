@@ -1,5 +1,9 @@
 """Substitution of references in options, and redaction of their values."""
 
+import base64
+
+import pytest
+
 from service.agents.options.substitution import resolve
 
 NAME = "pa/ss \"w'rd"
@@ -23,3 +27,12 @@ def test_a_reference_inside_the_value_of_a_variable_is_text() -> None:
     assert resolved.secrets == ("env:KEY",)
     values = resolved.with_secrets({"env:KEY": "k3y"}).values
     assert values == {"url": "http://h/${secret:other}", "headers": {"X": "k3y"}}
+
+
+@pytest.mark.parametrize("url", ["https://bob:${PASSWORD}@h/", "https://bob:${secret:env:P}@h/"])
+def test_a_user_of_an_address_is_redacted_in_the_form_that_http_sends(url: str) -> None:
+    """Percent signs are decoded before it is written in Base64."""
+    resolved = resolve({"url": url}, environ={"PASSWORD": "p%40ss-word"}, where="target a")
+    resolved = resolved.with_secrets({"env:P": "p%40ss-word"})
+    basic = base64.b64encode(b"bob:p@ss-word").decode()
+    assert resolved.redact(f"Basic {basic}") == "Basic ***"
