@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from service.adapters.aws.clients import Clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from service.adapters.aws.s3 import S3Objects
@@ -66,7 +67,7 @@ def commit(*numbers: int) -> Commit:
 @pytest.fixture
 async def table(behind: Behind, names: ResourceNames) -> DynamoTable:
     """A table with one batch, behind the proxy."""
-    await provision_table(behind.direct, names.table)
+    await provision_table(Access(behind.direct, may_write=True), names.table)
     made = DynamoTable(behind.clients, names.table)
     await made.open(BATCH, "{}")
     return made

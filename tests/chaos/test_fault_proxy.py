@@ -13,6 +13,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 
 from service.adapters.aws.clients import AwsOptions, open_clients
+from service.adapters.aws.provision.access import Access
 from service.adapters.aws.provision.resources import ResourceNames
 from service.adapters.aws.provision.table import provision_table
 from tests.chaos.conftest import Behind
@@ -134,7 +135,7 @@ async def test_errors_in_each_protocol(
     behind: Behind, names: ResourceNames, fault: Fault, status: int, codes: tuple[str, str, str]
 ) -> None:
     """DynamoDB, SQS and S3 each say it in their own format, with the documented code and status."""
-    await provision_table(behind.direct, names.table)
+    await provision_table(Access(behind.direct, may_write=True), names.table)
     url = await queue_url(behind, names)
     await behind.direct.s3.create_bucket(Bucket=names.bucket)
     calls: dict[str, Awaitable[Any]] = {
@@ -166,7 +167,7 @@ async def test_a_transaction_is_cancelled_with_reasons(
     behind: Behind, names: ResourceNames, fault: Fault, code: str
 ) -> None:
     """The error has one reason per write, `None` for those that are not the cause. Nothing is written."""
-    await provision_table(behind.direct, names.table)
+    await provision_table(Access(behind.direct, may_write=True), names.table)
     behind.script.add("TransactWriteItems", fault)
     call = behind.once.dynamodb.transact_write_items(**transaction(names.table, 3))
     kind, status, response = await refused(call)

@@ -9,6 +9,8 @@ from tests.infra.deployment import CONFIG, IMAGE
 ACCOUNT = "us-east-1:000000000000"
 SECRET = f"arn:aws:secretsmanager:{ACCOUNT}:secret:token-AbCdEf"
 KEY = f"arn:aws:kms:{ACCOUNT}:key/0f1e2d3c"
+FUNCTION = f"arn:aws:lambda:{ACCOUNT}:function:agent"
+MODEL = "arn:aws:bedrock:us-east-1::foundation-model/model"
 EXISTING = {"vpc_id": "vpc-0abc", "subnet_ids": ["subnet-0abc", "subnet-0def"]}
 
 BASE: dict[str, Any] = {
@@ -130,6 +132,23 @@ CASES: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     # who may do it
     "a permissions boundary": (
         "scaler", {"iam": {"permissions_boundary_arn": "arn:aws:iam::000000000000:policy/bound"}}, set(),
+    ),
+    "another path of roles": (
+        "scaler",
+        {"iam": {"path": "/team/"}},
+        TASKS | ROLES | SCALER_ROLE | {"aws_iam_role.execution", "aws_iam_role_policy.execution"},
+    ),
+    "statements": (
+        "scaler",
+        {
+            "agent_policy_statements": [{"actions": ["lambda:InvokeFunction"], "resources": [FUNCTION]}],
+            "policy_statements": {"splitter": [{"actions": ["kms:Decrypt"], "resources": [KEY]}]},
+            "mapping_policy_statements": {
+                "slow-agent": [{"actions": ["bedrock:InvokeModel"], "resources": [MODEL]}]
+            },
+            "repository": {"keep_images": 50},
+        },
+        {"aws_ecr_lifecycle_policy.image"},
     ),
     "own roles": (
         "scaler",
