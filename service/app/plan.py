@@ -103,16 +103,27 @@ def find_row(
     Raises CsvError as a run does, also for a column that is missing, and UsageError if the file ends before.
     """
     most = 0
+    for found in read_rows(file, mapping, reader, name=name, read_bytes=read_bytes):
+        most = found.record.number
+        if most == number:
+            return found
+    rows = f"{most:,} row{'' if most == 1 else 's'}" if most else "no rows"
+    raise UsageError(f"there is no row {number}: the file has {rows}")
+
+
+def read_rows(
+    file: BinaryIO, mapping: RowMapping, reader: CsvReader, *, name: str = "", read_bytes: int = READ_BYTES
+) -> Iterator[FoundRow]:
+    """The records of a file in their order, read as far as they are asked for.
+
+    The arguments are those of `find_row`. Raises CsvError as a run does, also for a column that is missing.
+    """
     for records in _records(file, reader, is_compressed_name(name), read_bytes):
         if reader.header is not None:
             mapping.check_columns(reader.header.columns)
         for record in records:
-            most = record.number
-            if most == number:
-                assert reader.header is not None, "it comes before the first record"
-                return FoundRow(reader.header.columns, record)
-    rows = f"{most:,} row{'' if most == 1 else 's'}" if most else "no rows"
-    raise UsageError(f"there is no row {number}: the file has {rows}")
+            assert reader.header is not None, "it comes before the first record"
+            yield FoundRow(reader.header.columns, record)
 
 
 def _records(

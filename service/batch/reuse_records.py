@@ -136,13 +136,22 @@ def request_key_of(batch: Batch, number: int, mapping: RowMapping, body: Json) -
         return None
     days = mapping.reuse.days
     scope = f"{mapping.name}@{mapping.digest}" if days else f"{batch.identity}/{batch.round}"
+    digest = input_digest(body)
+    if digest is None:
+        return None
+    return RequestKey(f"answer#{scope}#{digest}", f"{batch.batch_id}/{row_id(number)}", days, batch.ttl)
+
+
+def input_digest(body: Json) -> str | None:
+    """The SHA-256 of an agent's input as 64 hexadecimal digits, equal for identical inputs.
+
+    None if the body is no JSON, which the adapter of the agent reports.
+    """
     try:
         text = exact_json.dumps(_sorted(body))
     except (ValueError, TypeError, RecursionError):
-        # The body is no JSON. The adapter of the agent reports that.
         return None
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return RequestKey(f"answer#{scope}#{digest}", f"{batch.batch_id}/{row_id(number)}", days, batch.ttl)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _sorted(value: Json) -> Json:

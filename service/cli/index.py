@@ -71,6 +71,9 @@ COMMANDS = {
         "plan",
         "What would be sent for a row of a file, with secrets masked. No call, unless by --call.",
     ),
+    "estimate": CommandEntry(
+        "plan", "The calls, tokens, price and time of a run of a file. No call is made."
+    ),
     "settings": CommandEntry("settings", "Every setting: value, default, unit, and where it came from."),
     "dead-letters": CommandEntry(
         "dead_letters", "Messages that could not be handled: see them, try them again, delete them."

@@ -7,6 +7,7 @@ In the order of the data:
     definition    one run definition: the text stored with a batch, and the compiled RowMapping
     targets       `target`: a form for each way to invoke
     inputs        `input_mapping`: a row -> the agent's input
+    pricing       `pricing`: the cost of a call's tokens
     templates     Jinja templates with bounded run time, for inputs and URLs
     expressions/  JMESPath, `$` and transforms
     replies/      any provider's reply -> one transcript
@@ -23,10 +24,12 @@ from service.mapping.catalog import Catalog, check
 from service.mapping.definition import CsvOptions, Definition, Execution, RetryPolicy, RowMapping
 from service.mapping.extraction.explain import Explanation, FailedMethod, FieldTrace
 from service.mapping.extraction.extractor import Extraction, Extractor
+from service.mapping.pricing import AUTO, Prices, Pricing
 from service.mapping.syntax.problems import Problem
 from service.mapping.targets import Target
 
 __all__ = [
+    "AUTO",
     "Catalog",
     "CsvOptions",
     "Definition",
@@ -36,6 +39,8 @@ __all__ = [
     "Extractor",
     "FailedMethod",
     "FieldTrace",
+    "Prices",
+    "Pricing",
     "Problem",
     "RetryPolicy",
     "RowMapping",

@@ -15,6 +15,7 @@ from service.domain.tolerance import DEFAULT_TOLERANCE, read_tolerance
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
+from service.mapping.pricing import Pricing, compile_pricing
 from service.mapping.syntax.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
 from service.mapping.syntax.problems import Report, ValuePath, raise_if_any
 from service.mapping.targets import Target, compile_target
@@ -142,6 +143,7 @@ class RowMapping:
     extractor: Extractor
     rate_limit: RateLimit | None = None
     reuse: Reuse | None = None
+    pricing: Pricing | None = None
 
     @property
     def required_columns(self) -> frozenset[str]:
@@ -257,6 +259,7 @@ def compile_run_definition(
         extractor=extractor,
         rate_limit=_rate_limit(form.rate_limit, target.name),
         reuse=_reuse(form.reuse),
+        pricing=compile_pricing(form.pricing, report, ("pricing",)),
     )
 
 

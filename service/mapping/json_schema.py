@@ -21,7 +21,16 @@ from service.mapping.expressions.transforms import TRANSFORMS
 from service.mapping.extraction.methods import METHODS
 from service.mapping.extraction.schemas import EXTRACTION_FORMS
 from service.mapping.extraction.types import TYPES
-from service.mapping.syntax.forms import ExtractionForm, Form, PathForm, RunForm, SchemaFieldForm, SchemaForm
+from service.mapping.pricing import AUTO
+from service.mapping.syntax.forms import (
+    ExtractionForm,
+    Form,
+    PathForm,
+    PricingForm,
+    RunForm,
+    SchemaFieldForm,
+    SchemaForm,
+)
 from service.mapping.targets import FORMS
 
 Schema = dict[str, Any]
@@ -53,6 +62,15 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "rate_limit": "What all workers together may do at this target.",
         "reuse": "`batch` or `N days`: identical inputs are answered once.",
         "csv": "How the file is read and the result written.",
+        "pricing": "The prices of a call; auto takes them from a list, by the model.",
+    },
+    "PricingForm": {
+        "input_per_million": "The price of a million input tokens.",
+        "output_per_million": "The price of a million output tokens, those of reasoning among them.",
+        "cached_input_per_million": "The price of a million input tokens read from the provider's cache.",
+        "cache_write_per_million": "The price of a million input tokens written to the provider's cache.",
+        "per_call": "The price of each call, beside that of its tokens.",
+        "currency": "Three capitals, such as USD or EUR.",
     },
     "HttpForm": {
         **_TARGET,
@@ -208,12 +226,13 @@ def json_schema(kind: str) -> Schema:
 def _mapping() -> Schema:
     method_forms = [form for form, _ in METHODS.values()]
     target_forms = [form for forms in FORMS.values() for form in forms]
-    definitions = _definitions(RunForm, ExtractionForm, PathForm, *target_forms, *method_forms)
+    definitions = _definitions(RunForm, ExtractionForm, PathForm, PricingForm, *target_forms, *method_forms)
     definitions |= _methods(definitions)
     run, extraction = definitions.pop("RunForm"), definitions["ExtractionForm"]
     keys = run["properties"]
     keys["target"] |= {"anyOf": [_ref(form.__name__) for form in target_forms]}
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
+    keys["pricing"] |= {"anyOf": [{"const": AUTO}, _ref("PricingForm")]}
     _remove(keys["target"], "type", "additionalProperties")  # replaced by the forms of all targets
     methods = extraction["properties"]["extraction_methods"]
     methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in METHODS]}

@@ -1,25 +1,43 @@
-"""The command `plan`."""
+"""The commands `plan` and `estimate`: what a run would send, and what that would cost."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from service.app.estimates.call_tally import tally_rows
+from service.app.estimates.estimate import Estimate, make_estimate
+from service.app.estimates.last_runs import LastRuns, read_last_runs
+from service.app.laptop.home import Home
 from service.app.laptop.source import STDIN
-from service.app.plan import CallResult, FoundRow, RowPlan, call_row, find_row, plan_row
+from service.app.plan import CallResult, FoundRow, RowPlan, call_row, find_row, plan_row, read_rows
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_format, check_readable
+from service.cli.batches.places import open_here
 from service.cli.call_view import show_call, show_value
 from service.cli.configuration import load_mappings, warn_of_problems
-from service.cli.console import EXIT_FAILED_ROWS, err, exit_with, out, print_line, run_async
+from service.cli.console import (
+    EXIT_FAILED_ROWS,
+    err,
+    exit_with,
+    out,
+    print_json,
+    print_line,
+    run_async,
+)
+from service.cli.estimate_view import show_estimate
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import (
     DelimiterOption,
     EncodingOption,
     JsonOption,
+    LimitOption,
     MappingOption,
     MappingsOption,
     SchemasOption,
@@ -55,6 +73,57 @@ def plan(
 ) -> None:
     """What would be sent for a row of a file, with secrets masked. No call, unless by --call."""
     settings = read_settings(mappings=mappings, schemas=schemas)
+    compiled, reader = _open(settings, source, mapping, delimiter, encoding)
+    with _opened(source) as (file, name):
+        found = find_row(file, compiled, row, reader, name=name)
+    planned, result = run_async(_work(settings, compiled, found, is_called=call))
+    verdict = Verdict(mapping, result.explanation, compiled.csv.escape_formulas) if result else None
+    if as_json:
+        print_line(exact_json.indented(planned.as_json() | {"result": _result_json(result, verdict)}))
+    else:
+        _show(planned, result, verdict)
+    if planned.error or (verdict and verdict.explanation.error):
+        exit_with(EXIT_FAILED_ROWS)
+
+
+@app.command(
+    epilog="Exit codes: 0 done, 1 a run would refuse the file, 2 bad usage or configuration, 130 interrupted."
+)
+def estimate(
+    source: Annotated[str, typer.Argument(metavar="IN.csv", help="The file to look at; - for stdin.")],
+    mapping: MappingOption,
+    limit: LimitOption = None,
+    delimiter: DelimiterOption = None,
+    encoding: EncodingOption = None,
+    as_json: JsonOption = False,
+    mappings: MappingsOption = None,
+    schemas: SchemasOption = None,
+) -> None:
+    """The calls, tokens, price and time of a run of a file. No call is made."""
+    settings = read_settings(mappings=mappings, schemas=schemas)
+    compiled, reader = _open(settings, source, mapping, delimiter, encoding)
+    with _opened(source) as (file, name):
+        rows = islice(read_rows(file, compiled, reader, name=name), limit)
+        made = run_async(_estimate(settings, compiled, rows))
+    if as_json:
+        print_json(made.as_json())
+    else:
+        show_estimate(out, made)
+
+
+async def _estimate(settings: Settings, mapping: RowMapping, rows: Iterator[FoundRow]) -> Estimate:
+    tally = await tally_rows(settings, mapping, rows)
+    runs: LastRuns | None = None
+    if Home(settings.home).has_store:
+        async with open_here(settings) as place:
+            runs = await read_last_runs(place.ports.table, mapping.name)
+    return make_estimate(mapping, tally, runs, datetime.now(UTC))
+
+
+def _open(
+    settings: Settings, source: str, mapping: str, delimiter: str | None, encoding: str | None
+) -> tuple[RowMapping, CsvReader]:
+    """The compiled mapping, and a reader with its options and those of the command line."""
     _, edition = load_mappings(settings)
     check_format(SubmitRequest(source=source, mapping=mapping, delimiter=delimiter, encoding=encoding))
     compiled = edition.definition(mapping).compile()
@@ -67,24 +136,18 @@ def plan(
         layout=csv.layout,
         max_record_bytes=settings.split.max_record_bytes,
     )
-    found = _find(source, compiled, row, reader)
-    planned, result = run_async(_work(settings, compiled, found, is_called=call))
-    verdict = Verdict(mapping, result.explanation, csv.escape_formulas) if result else None
-    if as_json:
-        print_line(exact_json.indented(planned.as_json() | {"result": _result_json(result, verdict)}))
-    else:
-        _show(planned, result, verdict)
-    if planned.error or (verdict and verdict.explanation.error):
-        exit_with(EXIT_FAILED_ROWS)
+    return compiled, reader
 
 
-def _find(source: str, mapping: RowMapping, number: int, reader: CsvReader) -> FoundRow:
+@contextmanager
+def _opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
+    """The file to read, and its name, "" for stdin."""
     if source == STDIN:
-        return find_row(sys.stdin.buffer, mapping, number, reader)
-    path: Path = check_readable(source)
-    file: BinaryIO
+        yield sys.stdin.buffer, ""
+        return
+    path = check_readable(source)
     with path.open("rb") as file:
-        return find_row(file, mapping, number, reader, name=path.name)
+        yield file, path.name
 
 
 async def _work(

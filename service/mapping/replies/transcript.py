@@ -33,13 +33,41 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a model read and wrote."""
+    """Tokens that a model read and wrote.
+
+    `cached_input` and `cache_write` are the input tokens that were read from the provider's cache and written
+    to it, `reasoning` the output tokens of the model's reasoning. They are parts of the two totals.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input + other.cached_input,
+            self.cache_write + other.cache_write,
+            self.reasoning + other.reasoning,
+        )
+
+    def as_json(self) -> dict[str, Json]:
+        """The counts in Anthropic's words, where input tokens do not include those of the cache."""
+        parts: dict[str, Json] = {
+            "cache_read_input_tokens": self.cached_input,
+            "cache_creation_input_tokens": self.cache_write,
+        }
+        found = {name: count for name, count in parts.items() if count}
+        if self.reasoning:
+            found["output_tokens_details"] = {"reasoning_tokens": self.reasoning}
+        return {
+            "input_tokens": self.input_tokens - self.cached_input - self.cache_write,
+            "output_tokens": self.output_tokens,
+            **found,
+        }
 
 
 Part = str | ToolCall | ToolResult
@@ -105,10 +133,7 @@ class Transcript:
                 for message in self.messages
             ],
             "structured_output": self.structured,
-            "usage": {
-                "input_tokens": self.usage.input_tokens,
-                "output_tokens": self.usage.output_tokens,
-            },
+            "usage": self.usage.as_json(),
         }
 
 

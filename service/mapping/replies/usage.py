@@ -2,7 +2,8 @@
 
 Input tokens are all tokens that the model was given, cached or not, so that providers are comparable.
 OpenAI's `prompt_tokens` and `input_tokens` and LangChain's `usage_metadata` include cached tokens. Anthropic
-and Converse report reads from and writes to the cache separately, so these are added here.
+and Converse report reads from and writes to the cache separately, so these are added here. In both cases
+`cached_input` and `cache_write` are parts of the input tokens, as `reasoning` is of the output tokens.
 """
 
 from __future__ import annotations
@@ -46,6 +47,48 @@ _NAMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Names of the counts of input and of output tokens, to be added up. The first form that fits is used."""
 
+Place = tuple[str, ...]
+"""The keys that lead to a count, from the object with the counts inwards."""
+
+_CACHED_INPUT: tuple[Place, ...] = (
+    ("cache_read_input_tokens",),  # Anthropic
+    ("cacheReadInputTokens",),  # Converse
+    ("prompt_tokens_details", "cached_tokens"),  # OpenAI
+    ("input_tokens_details", "cached_tokens"),  # OpenAI's Responses
+    ("input_token_details", "cache_read"),  # LangChain
+    ("cachedContentTokenCount",),  # Gemini
+    ("cached_content_token_count",),
+    ("inputTokens", "cacheRead"),  # Vercel, version 6
+    ("inputTokenDetails", "cacheReadTokens"),
+    ("cachedInputTokens",),  # Vercel, version 5
+    ("prompt_cache_hit_tokens",),  # DeepSeek
+    ("cache_read_tokens",),  # pydantic-ai
+    ("cached_prompt_tokens",),  # CrewAI
+    ("cached_tokens",),  # Moonshot
+)
+_CACHE_WRITE: tuple[Place, ...] = (
+    ("cache_creation_input_tokens",),
+    ("cacheWriteInputTokens",),
+    ("prompt_tokens_details", "cache_write_tokens"),  # OpenRouter
+    ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
+    ("input_token_details", "cache_creation"),
+    ("inputTokens", "cacheWrite"),
+    ("inputTokenDetails", "cacheWriteTokens"),
+    ("cache_write_tokens",),
+)
+_REASONING: tuple[Place, ...] = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
+    ("output_token_details", "reasoning"),
+    ("thoughtsTokenCount",),
+    ("thoughts_token_count",),
+    ("outputTokens", "reasoning"),
+    ("outputTokenDetails", "reasoningTokens"),
+    ("reasoningTokens",),
+    ("details", "reasoning_tokens"),
+)
+"""Where the parts of the counts are. The first place with a count is used."""
+
 
 _ANY_KEY = frozenset((*_KEYS, *_OLLAMA))
 
@@ -57,11 +100,30 @@ def stated_usage(value: Json) -> Usage | None:
     for usage in _statements(value):
         for inputs, outputs in _NAMES:
             if inputs[0] in usage or outputs[0] in usage:
-                found = Usage(_sum_of(usage, *inputs), _sum_of(usage, *outputs))
+                found = _with_parts(usage, _sum_of(usage, *inputs), _sum_of(usage, *outputs))
                 # A usage without tokens states nothing: an inner layer or the messages may have it.
                 if found.input_tokens or found.output_tokens:
                     return found
     return None
+
+
+def _with_parts(usage: dict[str, Any], input_tokens: int, output_tokens: int) -> Usage:
+    """The counts with their parts, none of which is larger than the whole."""
+    cached = min(_first_of(usage, _CACHED_INPUT), input_tokens)
+    written = min(_first_of(usage, _CACHE_WRITE), input_tokens - cached)
+    reasoning = min(_first_of(usage, _REASONING), output_tokens)
+    return Usage(input_tokens, output_tokens, cached, written, reasoning)
+
+
+def _first_of(usage: dict[str, Any], places: Iterable[Place]) -> int:
+    """The first count above 0 in these places; 0 without one."""
+    for *outer, name in places:
+        holder: Any = usage
+        for key in outer:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and (count := _sum_of(holder, name)):
+            return count
+    return 0
 
 
 def _statements(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -102,10 +164,12 @@ def messages_usage(holders: Iterable[Json]) -> Usage:
 def total_usage(usages: Iterable[Usage | None]) -> Usage:
     """The sum, limited like a single count."""
     found = [usage for usage in usages if usage is not None]
-    return Usage(
-        min(sum(usage.input_tokens for usage in found), _MAX_TOKENS),
-        min(sum(usage.output_tokens for usage in found), _MAX_TOKENS),
-    )
+    total = sum(found, Usage())
+    input_tokens = min(total.input_tokens, _MAX_TOKENS)
+    output_tokens = min(total.output_tokens, _MAX_TOKENS)
+    cached = min(total.cached_input, input_tokens)
+    written = min(total.cache_write, input_tokens - cached)
+    return Usage(input_tokens, output_tokens, cached, written, min(total.reasoning, output_tokens))
 
 
 def _sum_of(usage: dict[str, Any], *names: str) -> int:

@@ -7,11 +7,20 @@ they are compiled by the package above, `service.mapping`.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from service.domain.model import MAX_DEADLINE_S, Json
+from service.domain.money import units_of
 from service.domain.tolerance import DEFAULT_FIRST, read_tolerance
 from service.mapping.syntax.problems import Report, ValuePath, dotted, suggest
 
@@ -117,6 +126,49 @@ class RateLimitForm(Form):
         return self
 
 
+_MAX_PRICE = 1_000_000
+
+
+def _price(value: Json) -> Decimal:
+    """A price as written. Raises ValueError unless it is a number from 0 to a million, of eight decimals."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number such as 0.15")  # noqa: TRY004 -- pydantic reports ValueErrors
+    price = Decimal(str(value))  # a float's shortest text is the one that was written
+    if not 0 <= price <= _MAX_PRICE:
+        raise ValueError(f"must be from 0 to {_MAX_PRICE:,}")
+    units_of(price)
+    return price
+
+
+Price = Annotated[
+    Decimal,
+    BeforeValidator(_price),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": _MAX_PRICE}),
+]
+
+
+class PricingForm(Form):
+    """`pricing`, unless that is `auto`; compiled by `service.mapping.pricing`."""
+
+    input_per_million: Price | None = None
+    output_per_million: Price | None = None
+    cached_input_per_million: Price | None = None
+    cache_write_per_million: Price | None = None
+    per_call: Price | None = None
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+
+    @model_validator(mode="after")
+    def _prices_agree(self) -> Self:
+        prices = self.model_fields_set - {"currency"}
+        if not prices:
+            raise ValueError("states no price: input_per_million and output_per_million, per_call, or both")
+        if prices != {"per_call"}:
+            for name in ("input_per_million", "output_per_million"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name} is missing; if it costs nothing, write {name}: 0")
+        return self
+
+
 class RunForm(Form):
     """A run definition: the top of a mapping file, without `output_mappings`."""
 
@@ -127,6 +179,7 @@ class RunForm(Form):
     rate_limit: RateLimitForm | None = None
     reuse: str | None = Field(default=None, pattern=r"^(batch|([1-9]\d{0,3}) days?)$")
     csv: CsvForm = CsvForm()
+    pricing: Any = None  # auto, or a PricingForm
 
 
 class ExtractionForm(Form):

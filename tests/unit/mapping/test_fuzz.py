@@ -42,6 +42,13 @@ rate_limit:
   output_tokens_per_minute: 9
   concurrent: 2
 reuse: 7 days
+pricing:
+  input_per_million: 0.15
+  output_per_million: 1
+  cached_input_per_million: 0
+  cache_write_per_million: 12.5
+  per_call: 0.01
+  currency: EUR
 csv:
   delimiter: tab
   encoding: cp1252

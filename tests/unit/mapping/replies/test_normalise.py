@@ -112,7 +112,8 @@ def test_every_reply_shape_has_the_same_transcript(name):
     assert (result is None) if name in ONE_MODEL_CALL else (result.text == TEXT)
     assert [call.arguments for call in transcript.calls if call.name == "print_output"] == [ARGUMENTS]
     assert transcript.text == "The exchange is WHITEHALL, served from the Direct Exchange cabinet."
-    assert transcript.usage == (Usage() if name in WITHOUT_USAGE else Usage(1200, 345))
+    tokens = (transcript.usage.input_tokens, transcript.usage.output_tokens)
+    assert tokens == ((0, 0) if name in WITHOUT_USAGE else (1200, 345))
     assert transcript.structured == (ARGUMENTS if name in STRUCTURED else None)
     assert SPEEDS.extract(REPLIES[name]).values == {"download": "50.0-330.0 Mbps", "upload": "3.0-50.0 Mbps"}
 
@@ -521,7 +522,8 @@ def test_the_final_text_is_the_last_text_of_the_agent(reply, text):
 )
 def test_input_tokens_are_all_that_the_model_was_given(reply, usage):
     """Cached tokens count as input: Anthropic and Converse report them separately, others include them."""
-    assert normalise(reply).usage == Usage(*usage)
+    found = normalise(reply).usage
+    assert (found.input_tokens, found.output_tokens) == usage
 
 
 # --- wrappers ------------------------------------------------------------------------------------------
