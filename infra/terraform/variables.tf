@@ -137,7 +137,7 @@ variable "stop_timeout_s" {
 }
 
 variable "wait_for_steady_state" {
-  description = "An apply waits until all services run the new version, and fails if one does not. A service of 0 tasks is steady at once, whatever its version. Change: none for running rows."
+  description = "An apply waits until all services run the new version, for up to 75 minutes while busy tasks end, and fails if one does not. A service of 0 tasks is steady at once, whatever its version. Change: none for running rows."
   type        = bool
   default     = false
   nullable    = false
@@ -236,6 +236,14 @@ variable "proxy" {
     no_proxy = optional(list(string), [])
   })
   default = null
+
+  validation {
+    condition = (
+      var.proxy == null || !contains(var.parts, "network") || length(var.security_group_ids) > 0 || !can(regex("^https?://", var.proxy.url)) ||
+      contains(setunion([443], var.agent_ports), try(tonumber(regex(":([0-9]+)/?$", var.proxy.url)[0]), startswith(var.proxy.url, "https:") ? 443 : 80, 443))
+    )
+    error_message = "proxy: the security group of this module does not let tasks connect to the proxy's port; add it to agent_ports, or bring security_group_ids."
+  }
 }
 
 # -- configuration ---------------------------------------------------------------------------------------------------

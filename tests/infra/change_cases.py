@@ -91,7 +91,11 @@ CASES: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     # what runs
     "another image": ("scaler", {"image": IMAGE.replace("0.5.0", "0.6.0")}, TASKS),
     "another architecture": ("scaler", {"architecture": "X86_64"}, TASKS),
-    "a proxy": ("scaler", {"proxy": {"url": "http://proxy.internal:3128", "no_proxy": [".internal"]}}, TASKS),
+    "a proxy": (
+        "scaler",
+        {"proxy": {"url": "http://proxy.internal:3128", "no_proxy": [".internal"]}, "agent_ports": [3128]},
+        TASKS,
+    ),
     "blocking logs": ("scaler", {"logs": {"mode": "blocking"}, "wait_for_steady_state": True}, TASKS),
     "no schemas": ("scaler", {"schemas_dir": None}, {"aws_s3_object.config"}),
     "a registry elsewhere": (

@@ -80,6 +80,10 @@ def test_operators_may_check_the_setup():
     code = "\n".join(path.read_text("utf-8") for path in sorted(provision.glob("*.py")))
     assert set(re.findall(r"clients\.(\w+\.(?:get|describe|head|list)_\w+)", code)) == set(READS_OF_SETUP)
     policies = text(f"{FLEET}policies.tf")
+    rule = (provision / "event_rule.py").read_text("utf-8")
+    calls = set(re.findall(r'(?:"events:|_call\(")(\w+)"', rule))
+    assert calls == {"ListRuleNamesByTarget", "DescribeRule", "ListTargetsByRule", "TestEventPattern"}
+    assert [call for call in sorted(calls) if f'"events:{call}"' not in policies] == []
     assert [action for action in READS_OF_SETUP.values() if f'"{action}"' not in policies] == []
 
 

@@ -77,3 +77,38 @@ run "data_twice" {
 
   expect_failures = [var.existing_data]
 }
+
+run "a_proxy_behind_a_closed_port" {
+  command = plan
+
+  variables {
+    proxy = { url = "http://proxy.example:3128" }
+  }
+
+  expect_failures = [var.proxy]
+}
+
+run "a_proxy_without_a_port" {
+  command = plan
+
+  variables {
+    proxy       = { url = "http://proxy.example" }
+    agent_ports = [3128]
+  }
+
+  expect_failures = [var.proxy]
+}
+
+run "a_proxy_behind_an_open_port" {
+  command = plan
+
+  variables {
+    proxy       = { url = "http://proxy.example:3128/" }
+    agent_ports = [3128]
+  }
+
+  assert {
+    condition     = output.cluster == "rowfleet"
+    error_message = "a proxy whose port is open is refused"
+  }
+}

@@ -44,12 +44,12 @@ variable "topic_arn" {
 }
 
 variable "repository_arn" {
-  description = "ECR repository that holds the image."
+  description = "ECR repository that holds the image; its policy lets lambda.amazonaws.com pull, for the scaler."
   type        = string
 }
 
 variable "kms_key_arn" {
-  description = "Key that encrypts the bucket and the table."
+  description = "Key of the bucket, and of the table that is made."
   type        = string
 }
 

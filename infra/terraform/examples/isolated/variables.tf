@@ -1,6 +1,7 @@
 variable "image" {
-  description = "Image with its tag, in ECR of this account and region."
+  description = "Image with its tag, in the repository that the first apply makes; null until one is pushed."
   type        = string
+  default     = null
 }
 
 variable "agent_function_arn" {

@@ -3,7 +3,8 @@
 #   terraform init -reconfigure -backend-config=environments/dev.s3.tfbackend
 #   terraform apply -var-file=environments/dev.tfvars
 #
-# The same image goes from dev to prod: build it once, and let `image_repository_arns` name the repository of dev.
+# The same image goes from dev to prod: build it once, and let `image_repository_arns` name the repository of dev. If
+# dev is in another account, the policy of its repository has to let prod pull (modules/fleet/README.md).
 
 provider "aws" {
   default_tags {

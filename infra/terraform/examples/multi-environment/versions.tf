@@ -1,7 +1,7 @@
 terraform {
   required_version = ">= 1.10.0" # a lock file in the bucket of the state
 
-  backend "s3" {} # bucket, key and region come from environments/*.s3.tfbackend
+  backend "s3" {} # bucket and key come from environments/*.s3.tfbackend, the region from AWS_REGION
 
   required_providers {
     aws = {

@@ -24,6 +24,12 @@ locals {
     local.answers_tasks ? ["states"] : [],
   ))
 
+  # The example names the partition aws. An execution fails if its tasks are in another partition than itself.
+  definition = replace(
+    templatefile("${path.module}/state-machine.asl.json", { ingest_queue_url = var.data.queue_urls["ingest"] }),
+    "arn:aws:states:", "arn:${local.partition}:states:",
+  )
+
   # What a task needs to start, to take and send messages, to write logs and to be protected while it is busy.
   endpoint_services = setunion(["sqs", "ecr.api", "ecr.dkr", "logs", "ecs"], local.event_endpoints)
 }
@@ -76,7 +82,7 @@ resource "aws_sfn_state_machine" "run" {
   count      = var.state_machine ? 1 : 0
   name       = "${var.prefix}-run"
   role_arn   = aws_iam_role.state_machine[0].arn
-  definition = templatefile("${path.module}/state-machine.asl.json", { ingest_queue_url = var.data.queue_urls["ingest"] })
+  definition = local.definition
   tags       = local.tags
 
   depends_on = [aws_iam_role_policy.state_machine]

@@ -30,7 +30,7 @@ locals {
 resource "aws_lambda_function" "scaler" {
   # checkov:skip=CKV_AWS_50: one short call a minute, whose decision is in its log line; traces would cost more than it
   # checkov:skip=CKV_AWS_115: scaler.reserved_concurrency sets it; a new account has none to reserve
-  # checkov:skip=CKV_AWS_116: an event that failed is worthless, as the next comes within a minute
+  # checkov:skip=CKV_AWS_116: an event that failed is not needed any more, as the next comes within a minute
   # checkov:skip=CKV_AWS_117: it calls AWS only; outside the VPC it needs neither NAT nor endpoints
   # checkov:skip=CKV_AWS_173: names and numbers, no secrets
   # checkov:skip=CKV_AWS_272: Lambda signs no container images
@@ -68,7 +68,7 @@ resource "aws_lambda_function" "scaler" {
   ]
 }
 
-# A decision on numbers of minutes ago is worse than none: no attempt is repeated.
+# No attempt is repeated: the next invocation, within a minute, decides on newer numbers.
 resource "aws_lambda_function_event_invoke_config" "scaler" {
   count                        = local.has_scaler ? 1 : 0
   function_name                = aws_lambda_function.scaler[0].function_name

@@ -47,6 +47,8 @@ locals {
   # The dimension `role` of a service's metrics: its roles, sorted.
   metric_roles = { for name, service in local.planned : name => join("+", sort(service.roles)) }
 
+  drain_timeout = "75m"
+
   # In a cluster with other services the prefix keeps two deployments apart.
   service_names = { for name in keys(local.planned) : name => local.own_cluster ? name : "${var.prefix}-${name}" }
   service_arns  = { for name in keys(local.planned) : name => "arn:${local.partition}:ecs:${local.region}:${local.account_id}:service/${local.cluster_name}/${local.service_names[name]}" }
@@ -97,6 +99,13 @@ resource "aws_ecs_service" "service" {
     subnets          = var.network.subnet_ids
     security_groups  = var.network.security_group_ids
     assign_public_ip = var.network.assign_public_ip
+  }
+
+  # A busy task keeps its protection for up to an hour, and drains after it; the provider waits for 20 minutes.
+  timeouts {
+    create = local.drain_timeout
+    update = local.drain_timeout
+    delete = local.drain_timeout
   }
 
   lifecycle {

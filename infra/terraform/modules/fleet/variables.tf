@@ -317,7 +317,7 @@ variable "stop_timeout_s" {
 }
 
 variable "wait_for_steady_state" {
-  description = "An apply waits until all services run the new version, and fails if one does not. A service of 0 tasks is steady at once, whatever its version. Change: none for running rows."
+  description = "An apply waits until all services run the new version, for up to 75 minutes while busy tasks end, and fails if one does not. A service of 0 tasks is steady at once, whatever its version. Change: none for running rows."
   type        = bool
   default     = false
   nullable    = false
@@ -565,6 +565,16 @@ variable "iam" {
   validation {
     condition     = length(setintersection(keys(var.iam.managed_policy_arns), keys(var.iam.task_role_arns))) == 0
     error_message = "iam: managed_policy_arns and task_role_arns name the same service; attach policies to an existing role where it is made."
+  }
+
+  validation {
+    condition = alltrue([
+      for name, is_own in {
+        execution = coalesce(var.iam.create_execution_role, var.iam.execution_role_arn == null)
+        scaler    = coalesce(var.iam.create_scaler_role, var.iam.scaler_role_arn == null)
+      } : is_own || !contains(keys(var.iam.managed_policy_arns), name)
+    ])
+    error_message = "iam: managed_policy_arns name a role that is an existing one (execution_role_arn, scaler_role_arn); attach policies to it where it is made."
   }
 
   validation {

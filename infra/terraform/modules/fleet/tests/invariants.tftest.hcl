@@ -44,7 +44,7 @@ run "permissions_are_written_out" {
   }
 
   assert {
-    condition     = alltrue([for statement in flatten([for role in merge(local.task_statements, { scaler = local.scaler_statements, operator = local.operator_statements, submitter = local.submitter_statements }) : values(role)]) : alltrue([for resource in statement.resources : startswith(resource, "arn:")])])
+    condition     = alltrue([for statement in flatten([for role in merge(local.task_statements, { scaler = local.scaler_statements, operator = local.operator_statements, submitter = local.submitter_statements }) : values(role)]) : alltrue([for resource in statement.resources : startswith(resource, "arn:") || toset(statement.actions) == toset(["events:ListRuleNamesByTarget", "events:TestEventPattern"])])])
     error_message = "a role is allowed something on everything"
   }
 
@@ -133,6 +133,11 @@ run "submitters_and_operators_do_no_more_than_commands" {
   }
 
   assert {
+    condition     = [for statement in local.operator_statements : statement.actions if contains(statement.resources, "*")] == [["events:ListRuleNamesByTarget", "events:TestEventPattern"]]
+    error_message = "an operator is allowed more on everything than to find the rule of a bucket"
+  }
+
+  assert {
     condition     = [for statement in local.operator_statements : statement.resources if contains(statement.actions, "s3:PutObject")] == [["arn:aws:s3:::rowfleet-bucket/sources/*", "arn:aws:s3:::rowfleet-bucket/incoming/*"]]
     error_message = "an operator writes elsewhere than sources"
   }
@@ -202,6 +207,11 @@ run "events_need_what_they_need" {
   assert {
     condition     = jsondecode(aws_sfn_state_machine.run[0].definition).States.RunBatch.Parameters.QueueUrl == var.data.queue_urls["ingest"]
     error_message = "the state machine sends its runs elsewhere"
+  }
+
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.run[0].definition).States.RunBatch.Resource == "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
+    error_message = "the state machine does not send messages"
   }
 
   assert {
@@ -369,5 +379,32 @@ run "the_proxy_is_for_tasks_only" {
   assert {
     condition     = length([for name in keys(local.scaler_environment) : name if strcontains(name, "PROXY") || startswith(name, "AWS_")]) == 0
     error_message = "the scaler, outside the VPC, gets the proxy, or a variable that Lambda refuses"
+  }
+}
+
+run "another_partition" {
+  command = plan
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-us-gov" }
+  }
+
+  variables {
+    state_machine = true
+  }
+
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.run[0].definition).States.RunBatch.Resource == "arn:aws-us-gov:states:::sqs:sendMessage.waitForTaskToken"
+    error_message = "the task of the state machine is in another partition than the machine"
+  }
+}
+
+run "services_have_time_to_drain" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for service in values(aws_ecs_service.service) : alltrue([for time in [service.timeouts.create, service.timeouts.update, service.timeouts.delete] : time == "75m"])])
+    error_message = "an apply gives up while a busy task still keeps its protection"
   }
 }

@@ -538,3 +538,13 @@ run "more_permissions_than_a_role_takes" {
 
   expect_failures = [aws_iam_role_policy.task]
 }
+
+run "policies_for_a_role_that_exists" {
+  command = plan
+
+  variables {
+    iam = { scaler_role_arn = "arn:aws:iam::123456789012:role/scaler", managed_policy_arns = { scaler = ["arn:aws:iam::123456789012:policy/a"] } }
+  }
+
+  expect_failures = [var.iam]
+}
