@@ -263,7 +263,7 @@ variable "schemas_dir" {
 # -- data ------------------------------------------------------------------------------------------------------------
 
 variable "existing_data" {
-  description = "With parts without data: the output data of the configuration that made it. Change of a name in it: rolling deployment; batches in the old table and queues stay there."
+  description = "With parts without data: the output data of the configuration that made it; give kms_key_arn again if that has one. Change of a name in it: rolling deployment; batches in the old table and queues stay there."
   type = object({
     bucket                    = string
     bucket_arn                = string

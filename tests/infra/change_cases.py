@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.infra.deployment import CONFIG, IMAGE
+from tests.infra.deployment import CONFIG, IMAGE, IMAGE_REPOSITORY
 
 ACCOUNT = "us-east-1:000000000000"
 SECRET = f"arn:aws:secretsmanager:{ACCOUNT}:secret:token-AbCdEf"
@@ -15,6 +15,7 @@ EXISTING = {"vpc_id": "vpc-0abc", "subnet_ids": ["subnet-0abc", "subnet-0def"]}
 
 BASE: dict[str, Any] = {
     "image": IMAGE,
+    "image_repository_arns": [IMAGE_REPOSITORY],
     "mappings_dir": f"{CONFIG}/mappings",
     "schemas_dir": f"{CONFIG}/schemas",
     "agent_secrets": {"TOKEN": SECRET},
@@ -224,6 +225,7 @@ WRONG: list[dict[str, tuple[Any, str]]] = [
         "ttl_days": (0, "ttl_days has to be"),
     },
     {"scaling": ("lambda", "scaling has to be")},
+    {"image_repository_arns": ([], "repository of ECR that tasks may not pull from")},
 ]
 """Wrong values by variable, in the sets that one plan refuses together, and what it says of each.
 

@@ -18,6 +18,7 @@ from tests.infra.autoscaling import autoscaling
 from tests.infra.terraform import MODULE, Terraform, copy_of_module
 
 IMAGE = f"000000000000.dkr.ecr.{REGION}.amazonaws.com/rowfleet:0.5.0"
+IMAGE_REPOSITORY = f"arn:aws:ecr:{REGION}:000000000000:repository/rowfleet"
 _SERVICES = [
     "cloudwatch", "dynamodb", "ec2", "ecr", "ecs", "events", "iam", "kms", "lambda", "logs", "s3",
     "secretsmanager", "sfn", "sns", "sqs", "ssm", "sts",

@@ -87,6 +87,7 @@ module "rowfleet" {{
 
   prefix        = "{prefix}"
   image         = "{image}"
+  repository    = {{ name = "rowfleet-infra" }}
   scaling       = "{scaling}"
   worker        = {{ min_tasks = {fewest}, max_tasks = 2, backlog_per_task = 20 }}
   scaler        = {{ idle_minutes = 1, cooldown_s = 10 }}

@@ -70,7 +70,10 @@ async def open_scaler(settings: Settings, options: AwsOptions, metrics: Metrics)
 
 
 def handler(event: object, context: object = None) -> dict[str, Json]:  # noqa: ARG001 -- Lambda's signature
-    """Look once, with settings from the environment, and return the decision: a handler as Lambda calls it.
+    """Look once, with settings from the environment, and return the decision.
+
+    It has the signature of a Lambda handler, for callers that bring a runtime of their own; the image runs
+    `rowfleet scaler`, which has a loop for Lambda's runtime API.
 
     Raises SettingsError, ConfigError, AccessError and RetryableError.
     """

@@ -1,6 +1,10 @@
 # The repository for the image. Tags cannot be moved, so the image that was tested is the one that runs.
 
 locals {
+  # The repository of an image in ECR, and the one from which tasks may pull; both null if the image lies elsewhere.
+  image_repository = try(regex("^[0-9]{12}\\.dkr\\.ecr[a-z-]*\\.[a-z0-9-]+\\.[a-z.]+/([^:@]+)[:@]", var.image)[0], null)
+  own_repository   = var.repository.create ? coalesce(var.repository.name, var.prefix) : null
+
   repository_arns = var.repository.create ? [aws_ecr_repository.image[0].arn] : compact([var.repository.arn])
 
   # An image that is named by its digest may have no tag, so then nothing expires for having none.

@@ -58,4 +58,14 @@ resource "aws_ecs_task_definition" "service" {
       repositoryCredentials = { credentialsParameter = var.repository.credentials_secret_arn }
     },
   )])
+  lifecycle {
+    # Whoever names a repository has said where the image lies; its ARN may not be known yet.
+    precondition {
+      condition = (
+        local.image_repository == null || local.image_repository == local.own_repository ||
+        length(var.image_repository_arns) + length(var.repository.pull_through_cache_arns) > 0 || (!var.repository.create && var.repository.arn != null)
+      )
+      error_message = "image lies in a repository of ECR that tasks may not pull from: push it to ${coalesce(local.own_repository, "the repository of this deployment")}, or name its repository in image_repository_arns or in repository.arn."
+    }
+  }
 }

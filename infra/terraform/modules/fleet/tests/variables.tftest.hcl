@@ -548,3 +548,22 @@ run "policies_for_a_role_that_exists" {
 
   expect_failures = [var.iam]
 }
+
+run "an_image_that_nobody_may_pull" {
+  command = plan
+
+  variables {
+    image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/rowfleet:0.1.0"
+  }
+
+  expect_failures = [aws_ecs_task_definition.service]
+}
+
+run "an_image_of_a_named_repository" {
+  command = plan
+
+  variables {
+    image                 = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/rowfleet:0.1.0"
+    image_repository_arns = ["arn:aws:ecr:eu-central-1:123456789012:repository/team/rowfleet"]
+  }
+}
