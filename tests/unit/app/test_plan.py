@@ -32,7 +32,9 @@ def functions():
     del sys.modules[module.__name__]
 
 
-@pytest.mark.parametrize(("data", "name"), [(FILE, "in.csv"), (gzip.compress(FILE), "in.csv.gz")])
+@pytest.mark.parametrize(
+    ("data", "name"), [(FILE, "in.csv"), (gzip.compress(FILE), "in.csv.gz")], ids=["plain", "gzip"]
+)
 @pytest.mark.parametrize("read_bytes", [4, 7, 2**20])
 def test_records_count_from_1(data, name, read_bytes):
     """Blank lines and line breaks in cells do not count; the place of chunks does not matter."""
