@@ -27,7 +27,7 @@ locals {
   # The example names the partition aws. An execution fails if its tasks are in another partition than itself.
   definition = replace(
     templatefile("${path.module}/state-machine.asl.json", { ingest_queue_url = var.data.queue_urls["ingest"] }),
-    "arn:aws:states:", "arn:${local.partition}:states:",
+    "/\\barn:[a-z-]+:states:/", "arn:${local.partition}:states:",
   )
 
   # What a task needs to start, to take and send messages, to write logs and to be protected while it is busy.
