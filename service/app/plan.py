@@ -46,7 +46,7 @@ class FoundRow:
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """What would be sent for a row: `body` is the agent's input, `call` all of the call with secrets masked.
+    """The call for a row: `body` is the agent's input, `call` the whole call with secrets masked.
 
     `error`: the reason why the row would fail without a call; the other two are None then.
     """

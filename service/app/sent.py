@@ -1,4 +1,4 @@
-"""What was sent for a failed row, built again from its cells and the mapping that is stored with its batch.
+"""The call that was sent for a failed row, built again from its cells and the mapping of its batch.
 
 Nothing is kept for it: the same code builds the same call from the same cells. References to variables are
 shown as the mapping has them, because those of the worker are not known here.
@@ -28,7 +28,7 @@ from service.worker.row_task import input_of, invocation_id
 
 @dataclass(frozen=True, slots=True)
 class SentCall:
-    """What was sent for a row: the call with secrets masked, or the reason why there is none to show.
+    """The call that was sent for a row, with secrets masked, or the reason why there is none to show.
 
     `input` is the agent's input, None if the row had none. `reply` is the one that was kept, with secrets
     masked, "" without one.
@@ -45,7 +45,7 @@ class SentCall:
 
 
 async def describe_sent(settings: Settings, table: Table, batch: Batch, outcome: Outcome) -> SentCall:
-    """What was sent for the last attempt at a row. Raises AccessError."""
+    """Describe the call of the last attempt at a row. Raises AccessError."""
     try:
         mapping = compile_stored(await stored_definition(table, batch), batch)
     except (MappingError, MappingTooNewError, RetryableError) as error:

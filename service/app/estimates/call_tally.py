@@ -47,7 +47,7 @@ class CallTally:
 
 @dataclass(slots=True)
 class FileTally:
-    """What a file would send, with the calls by model and address.
+    """The calls that a file would send, by model and address.
 
     `unsendable` rows would fail without a call. `distinct` is the number of different inputs.
     """

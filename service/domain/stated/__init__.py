@@ -1,1 +1,1 @@
-"""What the JSON or the text of an error states: its names, its status, its pause, and that it is final."""
+"""Statements in the JSON or the text of an error: its names, its status, its pause, and that it is final."""

@@ -58,7 +58,7 @@ _OF_A_SERVER = re.compile(
     r"|lock|cache|cluster)\b",
     re.IGNORECASE,
 )
-"""What a server itself has not found, such as the host behind it, may be there at a later call."""
+"""Things that a server itself has not found, such as the host behind it: a later call may find them."""
 
 
 def is_final_text(text: str) -> bool:

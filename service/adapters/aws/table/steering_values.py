@@ -1,4 +1,4 @@
-"""What operations leave on a batch item, as attributes and back, and the log of operations."""
+"""Traces of operations on a batch item, as attributes and back, and the log of operations."""
 
 from __future__ import annotations
 
