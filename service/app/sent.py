@@ -44,13 +44,15 @@ class SentCall:
         return {"input": self.input, "request": self.call, "reason": self.reason or None}
 
 
-async def describe_sent(settings: Settings, table: Table, batch: Batch, outcome: Outcome) -> SentCall:
-    """Describe the call of the last attempt at a row. Raises AccessError."""
+async def describe_sent(
+    settings: Settings, table: Table, batch: Batch, outcome: Outcome, reply: str = ""
+) -> SentCall:
+    """Describe the call of the last attempt at a row, of which `reply` was kept. Raises AccessError."""
     try:
         mapping = compile_stored(await stored_definition(table, batch), batch)
     except (MappingError, MappingTooNewError, RetryableError) as error:
-        return SentCall(reason=f"its mapping cannot be read here: {error}", reply=outcome.raw_reply)
-    sent = replace(_input(mapping, batch, outcome), reply=outcome.raw_reply)
+        return SentCall(reason=f"its mapping cannot be read here: {error}", reply=reply)
+    sent = replace(_input(mapping, batch, outcome, has_reply=bool(reply)), reply=reply)
     try:
         describer = call_describer(settings, mapping, shows_variables=False)
     except ConfigError as error:
@@ -59,12 +61,12 @@ async def describe_sent(settings: Settings, table: Table, batch: Batch, outcome:
     return sent if sent.reason else await _describe(describer, batch, outcome, sent)
 
 
-def _input(mapping: RowMapping, batch: Batch, outcome: Outcome) -> SentCall:
+def _input(mapping: RowMapping, batch: Batch, outcome: Outcome, *, has_reply: bool) -> SentCall:
     """The input of the row alone, or the reason why nothing was sent."""
     error = outcome.error
     if error is not None and error.message.endswith(f"{CUT_NOTE})"):
         return SentCall(reason="its cells are not complete in the table")
-    if not _was_called(outcome):
+    if outcome.reused_from or not (has_reply or _was_called(outcome)):
         return SentCall(reason="its last attempt called no agent")
     cells = [str(outcome.input_data.get(column, "")) for column in batch.columns]
     try:
@@ -77,7 +79,7 @@ def _was_called(outcome: Outcome) -> bool:
     """True if the last attempt at the row called the agent, as far as its outcome shows."""
     error = outcome.error
     is_of_agent = error is not None and error.type.startswith("Agent")
-    return bool(outcome.execution_time_ms or outcome.raw_reply or is_of_agent) and not outcome.reused_from
+    return bool(outcome.execution_time_ms or is_of_agent)
 
 
 async def _describe(describer: CallDescriber, batch: Batch, outcome: Outcome, sent: SentCall) -> SentCall:

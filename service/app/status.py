@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from service.batch.large_outcomes import LargeOutcomes
+from service.batch.replies.kept_replies import KeptReplies, KeptReply
+from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, RetryableError, UsageError
 from service.domain.model import (
     Batch,
@@ -188,17 +189,18 @@ async def group_failures(table: Table, batch: Batch) -> list[FailureGroup]:
     return sorted(groups.values(), key=lambda group: (-group.count, group.type, group.message))
 
 
-async def read_failed_row(table: Table, large_outcomes: LargeOutcomes, batch: Batch, number: int) -> Outcome:
-    """The outcome of a failed row, or of one that ran in several rounds, loaded from S3 if it is large.
+async def read_failed_row(ports: Ports, batch: Batch, number: int) -> tuple[Outcome, KeptReply | None]:
+    """The outcome of a failed row, or of one that ran in several rounds, with its data and its kept reply.
 
     Raises UsageError if the row has no outcome or never failed.
     """
-    outcome = await table.outcome(batch, number)
+    outcome = await ports.table.outcome(batch, number)
     if outcome is None:
         raise UsageError(f"row {number} of {batch.batch_id} has no outcome")
     if outcome.error is None and not outcome.history:
         raise UsageError(f"row {number} of {batch.batch_id} did not fail")
-    return await large_outcomes.load_reply(outcome)
+    reply = await KeptReplies(ports).load(batch, outcome)
+    return await ports.large_outcomes.load(outcome), reply
 
 
 def _progress(view: BatchView, now_ms: int, operations: Sequence[Operation]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Protocol, Self, TypeVar
 import structlog
 
 from service.batch.completion import Completion, Repeat
+from service.batch.replies.packing import ReplyPacker
 from service.batch.role_ports import Ports
 from service.domain.errors import (
     AccessError,
@@ -165,6 +166,7 @@ class GroupCommitter:
         self._retry = retrying(None, first_s=0.02, longest_s=5.0, jitter_s=0.1)
         self._slot = slot
         self._tokens = tokens
+        self._packer = ReplyPacker(ports.objects, ports.large_outcomes)
         self._groups: dict[tuple[str, int], _Group] = {}
         self._lingers: Lingers[tuple[str, int]] = Lingers(limits.linger_s)
         self._tasks = asyncio.TaskGroup()
@@ -262,6 +264,7 @@ class GroupCommitter:
         batch = group.batch
         repeat = partial(self._repeat, group, waiters)
         try:
+            await self._packer.pack(batch, waiters, repeat)
             await self._write(batch, [w.outcome for w in waiters if w.outcome is not None], repeat)
             view = await self._completion.check(batch.batch_id, repeat)
         except RowRejectedError as error:

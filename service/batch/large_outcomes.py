@@ -28,10 +28,6 @@ from service.domain.model import Batch, Location, Outcome, Source, Status, Store
 from service.domain.ports import ITEM_BYTES, ITEM_DEPTH, Objects
 from service.runtime.port_retries import retry_for
 
-MAX_REPLY_BYTES = 4 * 2**10
-"""A longer reply of a failed row is kept in S3: only `rowfleet errors --row` reads it, and in the item each
-KB of it would cost two write units."""
-
 AHEAD_ROWS = 64
 """Most outcomes that are read ahead of the one being written."""
 
@@ -67,8 +63,6 @@ class LargeOutcomes:
         no JSON; a failure is cut instead. Raises RetryableError and AccessError if S3 does not accept the
         data.
         """
-        if self._has_large_reply(outcome):
-            outcome = await self._offload_reply(batch, outcome)
         if self.fits_item(outcome):
             return outcome
         try:
@@ -78,7 +72,7 @@ class LargeOutcomes:
                 raise
             return shorten(outcome, self._limits.max_item_bytes)
         stored = await self._put(batch, outcome, body)
-        return replace(outcome, input_data={}, output_data={}, provenance={}, raw_reply="", stored=stored)
+        return replace(outcome, input_data={}, output_data={}, provenance={}, stored=stored)
 
     def place_of(self, batch: Batch) -> Location:
         """The place of data that a round of `batch` needs while it lives."""
@@ -94,20 +88,11 @@ class LargeOutcomes:
         stored = outcome.stored
         if stored is None:
             return outcome
-        return replace(outcome, **await self._read(outcome, stored), stored=None)
-
-    async def load_reply(self, outcome: Outcome) -> Outcome:
-        """The outcome with its data and its reply. Raises as `load` does."""
-        outcome = await self.load(outcome)
-        stored = outcome.stored_reply
-        if stored is None:
-            return outcome
-        return replace(outcome, **await self._read(outcome, stored), stored_reply=None)
-
-    async def _offload_reply(self, batch: Batch, outcome: Outcome) -> Outcome:
-        """The outcome with a reference to its reply."""
-        body = exact_json.utf8(exact_json.dumps({"raw_reply": outcome.raw_reply}))
-        return replace(outcome, raw_reply="", stored_reply=await self._put(batch, outcome, body))
+        data = await self.read(outcome, stored)
+        # an earlier version kept the text of a failed row's reply with its data
+        if text := data.pop("raw_reply", ""):
+            data["reply"] = exact_json.dumps(text)
+        return replace(outcome, **data, stored=None)
 
     async def _put(self, batch: Batch, outcome: Outcome, body: bytes) -> StoredPayload:
         digest = hashlib.sha256(body).hexdigest()
@@ -116,16 +101,9 @@ class LargeOutcomes:
         await self._retry(self._objects.put, place.bucket, key, body, content_type="application/json")
         return StoredPayload(place.bucket, key, len(body), digest)
 
-    async def _read(self, outcome: Outcome, stored: StoredPayload) -> dict[str, Any]:
-        """The members of an object in S3."""
-        source = Source(stored.bucket, stored.key, size=stored.size)
-        try:
-            body = await self._retry(self._objects.read, source, 0, stored.size)
-        except SourceError as error:
-            raise BatchRejectedError(
-                f"the data of row {outcome.number} is kept in {stored.url}, which cannot be read ({error}); "
-                "does a lifecycle rule expire work/ before ROWFLEET_TTL_DAYS are over?"
-            ) from error
+    async def read(self, outcome: Outcome, stored: StoredPayload) -> dict[str, Any]:
+        """The members of an object that holds data of a row. Raises as `load` does."""
+        body = await self.read_bytes(outcome, stored)
         if hashlib.sha256(body).hexdigest() != stored.sha256:
             raise BatchRejectedError(
                 f"the data of row {outcome.number} in {stored.url} is not what was stored there: its sha256 "
@@ -133,6 +111,17 @@ class LargeOutcomes:
             )
         data: dict[str, Any] = exact_json.loads(body)
         return data
+
+    async def read_bytes(self, outcome: Outcome, stored: StoredPayload) -> bytes:
+        """The bytes of an object that holds data of a row. Raises as `load` does."""
+        source = Source(stored.bucket, stored.key, size=stored.size)
+        try:
+            return await self._retry(self._objects.read, source, 0, stored.size)
+        except SourceError as error:
+            raise BatchRejectedError(
+                f"the data of row {outcome.number} is kept in {stored.url}, which cannot be read ({error}); "
+                "does a lifecycle rule expire work/ before ROWFLEET_TTL_DAYS are over?"
+            ) from error
 
     async def load_all(
         self, runs: AsyncIterator[Sequence[Outcome]]
@@ -173,21 +162,15 @@ class LargeOutcomes:
 
     def fits_item(self, outcome: Outcome) -> bool:
         """True for an outcome that the table takes as it is."""
-        if self._has_large_reply(outcome):
-            return False
         if max(depth(outcome.input_data), depth(outcome.output_data)) > ITEM_DEPTH:
             return False
         return outcome_bytes(outcome) <= self._limits.max_item_bytes
-
-    def _has_large_reply(self, outcome: Outcome) -> bool:
-        return bool(outcome.raw_reply) and len(exact_json.utf8(outcome.raw_reply)) > MAX_REPLY_BYTES
 
     def _encode(self, outcome: Outcome) -> bytes:
         data = {
             "input_data": outcome.input_data,
             "output_data": outcome.output_data,
             "provenance": outcome.provenance,
-            "raw_reply": outcome.raw_reply,
         }
         try:
             text = exact_json.dumps(data)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from service.batch.reuse_records import CachedReply
 from service.csvio import RECORD, SURPLUS, row_data
-from service.domain import exact_json
 from service.domain.errors import RowfleetError
 from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ERROR_CHARS = 2_000
 """Longer error texts are cut, because one is stored with every failed row."""
-
-MAX_REPLY_CHARS = 32_000
-"""Longer replies of failed rows are cut: they are kept for a person to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +41,15 @@ class LastAttempt:
     timestamp: str
     worker: str
 
-    def succeeded(self, extraction: Extraction, *, provenance: bool = False) -> Outcome:
-        """SUCCESS with the extracted fields."""
+    def succeeded(self, extraction: Extraction, *, provenance: bool = False, reply: str = "") -> Outcome:
+        """SUCCESS with the extracted fields, and the JSON text of the reply if it is kept."""
         return self._outcome(
             Status.SUCCESS,
             output_data=extraction.values,
             input_tokens=extraction.input_tokens,
             output_tokens=extraction.output_tokens,
             provenance=extraction.provenance if provenance else {},
+            reply=reply,
         )
 
     def reused(self, reply: CachedReply, own_id: str) -> Outcome:
@@ -71,10 +68,10 @@ class LastAttempt:
             output_tokens=reply.output_tokens,
         )
 
-    def failed(self, error: RowfleetError, reply: Json = None) -> Outcome:
-        """FAILED with the error, the cells, and the reply that could not be used, if there is one."""
+    def failed(self, error: RowfleetError, reply: str = "") -> Outcome:
+        """FAILED with the error, the cells, and the JSON text of the reply if there is one and it is kept."""
         reason = RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
-        return self._outcome(Status.FAILED, output_data={}, error=reason, raw_reply=reply_text(reply))
+        return self._outcome(Status.FAILED, output_data={}, error=reason, reply=reply)
 
     def _outcome(self, status: Status, *, output_data: Mapping[str, Json], **more: Any) -> Outcome:
         return Outcome(
@@ -93,7 +90,7 @@ class LastAttempt:
 
 
 def shorten(outcome: Outcome, max_bytes: int) -> Outcome:
-    """A FAILED outcome cut to at most `max_bytes` as an item: without its reply, and with cells cut."""
+    """A FAILED outcome cut to at most `max_bytes` as an item: its cells are cut."""
     assert outcome.error is not None
     # Without the bytes of a refused record: cut, they would be other bytes.
     cells = {name: cell for name, cell in outcome.input_data.items() if name != RECORD}
@@ -104,7 +101,6 @@ def shorten(outcome: Outcome, max_bytes: int) -> Outcome:
     note = f"{outcome.error.message} (cells longer than {max_chars} {CUT_NOTE})"
     short = replace(
         outcome,
-        raw_reply="",
         input_data={
             name: cell[:max_chars] if isinstance(cell, str) else [item[:max_chars] for item in cell]
             for name, cell in cells.items()
@@ -113,14 +109,3 @@ def shorten(outcome: Outcome, max_bytes: int) -> Outcome:
     )
     # The names of the columns alone may take too much.
     return short if outcome_bytes(short) <= max_bytes else replace(short, input_data={})
-
-
-def reply_text(reply: Json) -> str:
-    """The text of a failed row's reply: JSON compact, cut to `MAX_REPLY_CHARS`; "" if there is no reply."""
-    if reply is None:
-        return ""
-    try:
-        text = reply if isinstance(reply, str) else exact_json.dumps(reply)
-    except (ValueError, RecursionError):
-        return "(a reply that cannot be written as JSON)"
-    return truncate(text, MAX_REPLY_CHARS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -39,18 +40,34 @@ def loads_reply(text: str | bytes) -> Json:
         raise ValueError("JSON nested too deeply") from None
 
 
-def dumps(value: Json) -> str:
-    """Compact JSON in the order of the value's keys. A Decimal is written with all its digits."""
+def dumps(value: Json, number: Callable[[Decimal], str] | None = None) -> str:
+    """Compact JSON in the order of the value's keys. A Decimal is written with all its digits.
+
+    `number` writes a Decimal; by default `plain_number`.
+    """
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, dict):
-        members = [f"{_quoted(str(name))}:{dumps(member)}" for name, member in value.items()]
+        members = [f"{_quoted(str(name))}:{dumps(member, number)}" for name, member in value.items()]
         return "{" + ",".join(members) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join([dumps(item) for item in value]) + "]"
+        return "[" + ",".join([dumps(item, number) for item in value]) + "]"
     if isinstance(value, Decimal):
-        return plain_number(value)
+        return (number or plain_number)(value)
     return _SCALARS.encode(value)
+
+
+def dumps_exactly(value: Json) -> str:
+    """Compact JSON from which `loads` makes an equal value of the same types, in characters of UTF-8.
+
+    A Decimal keeps its exponent, and half a surrogate pair is an escape.
+    """
+    try:
+        # ten times faster than `dumps`; it knows all but Decimals
+        text = _COMPACT.encode(value)
+    except TypeError:
+        text = dumps(value, str)
+    return text if _is_encodable(text) else _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def indented(value: Json, indent: str = "") -> str:
@@ -156,5 +173,6 @@ _OF_REPLIES = json.JSONDecoder(
     parse_float=_parse_fraction, parse_int=_parse_integer, parse_constant=_constant_as_null
 )
 _SCALARS = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _quoted = json.encoder.encode_basestring
 """A text as a JSON string, in characters beyond ASCII."""

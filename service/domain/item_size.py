@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from service.domain.model import Json, Outcome
+from service.domain.model import Json, Outcome, StoredPayload
 
 CONTAINER_BYTES = 3
 """Overhead of a list or map; each of its elements costs `ELEMENT_BYTES` more."""
@@ -23,6 +23,12 @@ _NUMBER_BYTES = 21
 _FIXED_BYTES = 1_000
 """Names of all attributes, the values that hardly vary, the 100 bytes that an index adds, and two keys with
 the longest possible batch id."""
+
+MAX_ITEM_REPLY_BYTES = 200
+"""A reply of more bytes of JSON is put into a pack when its outcome is committed."""
+
+_PACKED_REPLY_BYTES = 100
+"""The place of a reply in a pack: two digests and three numbers."""
 
 _REFERENCE_BYTES = 100
 """A reference to data in S3 without its texts: the attribute names and the object's size."""
@@ -69,7 +75,7 @@ def depth(value: Json) -> int:
 def outcome_bytes(outcome: Outcome) -> int:
     """Size of the item that holds an outcome."""
     error = outcome.error
-    references = [stored for stored in (outcome.stored, outcome.stored_reply) if stored is not None]
+    stored = outcome.stored
     return (
         _FIXED_BYTES
         + value_bytes(outcome.input_data)
@@ -77,11 +83,31 @@ def outcome_bytes(outcome: Outcome) -> int:
         + (value_bytes([error.type, error.message, error.failure_class]) if error else 0)
         + len(outcome.worker)
         + (value_bytes(outcome.provenance) if outcome.provenance else CONTAINER_BYTES)
-        + (value_bytes(outcome.raw_reply) if outcome.raw_reply else 0)
+        + _reply_bytes(outcome)
         + len(outcome.reused_from)
         + (value_bytes([past.as_json() for past in outcome.history]) if outcome.history else 0)
-        + sum(_REFERENCE_BYTES + value_bytes([s.bucket, s.key, s.sha256]) for s in references)
+        + (_stored_bytes(stored) if stored else 0)
     )
+
+
+def has_long_reply(outcome: Outcome) -> bool:
+    """True if the outcome has a reply that belongs into a pack."""
+    reply = outcome.reply
+    return len(reply) > MAX_ITEM_REPLY_BYTES or value_bytes(reply) > MAX_ITEM_REPLY_BYTES
+
+
+def _reply_bytes(outcome: Outcome) -> int:
+    """Size of the reply in an item, or of its place elsewhere."""
+    place = outcome.reply_at
+    if isinstance(place, StoredPayload):
+        return _stored_bytes(place)
+    if place is not None or has_long_reply(outcome):
+        return _PACKED_REPLY_BYTES
+    return value_bytes(outcome.reply)
+
+
+def _stored_bytes(stored: StoredPayload) -> int:
+    return _REFERENCE_BYTES + value_bytes([stored.bucket, stored.key, stored.sha256])
 
 
 def _text_bytes(text: str) -> int:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 
+from service.batch.replies.kept_replies import KeptReplies
 from service.batch.role_ports import Ports
-from service.domain.errors import AccessError, RetryableError, UsageError
+from service.domain.errors import AccessError, BatchRejectedError, RetryableError, UsageError
 from service.domain.model import (
     Batch,
     BatchView,
@@ -81,6 +83,7 @@ class FailureJudge:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._replies = KeptReplies(ports)
         # By identity and round: the failures at which the first outcomes are read again, None for never.
         self._looked: OrderedDict[tuple[str, int], int | None] = OrderedDict()
 
@@ -115,7 +118,7 @@ class FailureJudge:
 
     async def _find(self, view: BatchView) -> _Finding | None:
         if reason := excess(view):
-            return await self._with_reply(reason, await self._failed_rows(view.batch))
+            return await self._with_reply(view.batch, reason, await self._failed_rows(view.batch))
         if not self._may_begin_badly(view):
             return None
         outcomes = await self._first_outcomes(view.batch)
@@ -124,7 +127,7 @@ class FailureJudge:
         error = outcomes[0].error
         assert error is not None
         reason = f"the first {len(outcomes)} rows all failed for the same cause: {error_text(error)}"
-        return await self._with_reply(reason, outcomes)
+        return await self._with_reply(view.batch, reason, outcomes)
 
     # -- the first outcomes of a round
 
@@ -184,13 +187,14 @@ class FailureJudge:
         same = [outcome for outcome in found if outcome.error and outcome.error.cause == most]
         return sorted(same, key=lambda outcome: outcome.number)
 
-    async def _with_reply(self, reason: str, failed: Sequence[Outcome]) -> _Finding:
+    async def _with_reply(self, batch: Batch, reason: str, failed: Sequence[Outcome]) -> _Finding:
         """The finding with the keys of a reply that the mapping could make nothing of."""
-        kept = (outcome for outcome in failed if outcome.raw_reply or outcome.stored_reply or outcome.stored)
-        if (outcome := next(kept, None)) is None:
-            return _Finding(reason, failed)
-        loaded = await self._ports.large_outcomes.load_reply(outcome)
-        return _Finding(reason, failed, reply_paths(loaded.raw_reply))
+        for outcome in failed:
+            # a reply that is gone must not keep the batch from being held
+            with suppress(BatchRejectedError):
+                if (reply := await self._replies.load(batch, outcome)) is not None:
+                    return _Finding(reason, failed, reply_paths(reply.text))
+        return _Finding(reason, failed)
 
     # -- the operation
 

@@ -15,6 +15,7 @@ import structlog
 
 from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
+from service.batch.replies.pack import kept_text
 from service.domain.errors import (
     AgentOutageError,
     AgentRetryableError,
@@ -29,7 +30,7 @@ from service.domain.errors import (
     TurnedAwayError,
 )
 from service.domain.messages import failure_note
-from service.domain.model import Batch, Json, Outcome, iso_time
+from service.domain.model import Batch, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import Usage
 from service.runtime.delivery import Delivery
@@ -182,25 +183,25 @@ class Attempts:
         self, task: RowTask, call: AdmittedCall, delivery: Delivery
     ) -> tuple[Outcome | FailedCall, bool]:
         """The result of one call, and True if the target went down or is up again."""
-        body: Json = None
+        reply: Reply | None = None
         try:
             try:
                 reply = await self._invoke(task)
             except (RowRejectedError, AgentRetryableError) as error:
                 extraction = task.target.mapping.extract_stated(error)
             else:
-                body = reply.body
                 delivery.report_bytes(task.span_bytes + reply.size)
-                extraction = task.target.mapping.extract(body)
+                extraction = task.target.mapping.extract(reply.body)
         except (RowRejectedError, AgentRetryableError) as error:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.last_attempt(task, call.started)
             has_changed = call.record_error(error, task.message.attempt)
+            text = "" if reply is None else kept_text(reply.body)
             if isinstance(error, AgentRetryableError):
                 is_uncounted = self._is_uncounted(task, call, error)
-                return FailedCall(attempt, error, body, is_uncounted), has_changed
-            return attempt.failed(error, body), has_changed
+                return FailedCall(attempt, error, text, is_uncounted), has_changed
+            return attempt.failed(error, text), has_changed
         attempt = self.last_attempt(task, call.started)
         usage = Usage(extraction.input_tokens, extraction.output_tokens)
         has_changed = call.record_reply(usage if usage != Usage() else None)

@@ -111,9 +111,12 @@ class RetryHere:
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A failed call that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`."""
+    """A failed call that may be repeated. `is_uncounted`: it does not use up one of `max_attempts`.
+
+    `reply`: the JSON text of its reply, "" if there is none or it is not kept.
+    """
 
     attempt: LastAttempt
     error: AgentRetryableError
-    reply: Json
+    reply: str
     is_uncounted: bool

@@ -222,7 +222,7 @@ class Worker:
             if outcome is None:
                 raise
             attempt = self._last_attempt(row, batch, outcome.attempts, outcome.execution_time_ms)
-            failed = attempt.failed(error)
+            failed = attempt.failed(error, outcome.reply)
             # The cells come from the outcome: the message of a large row has none. If the table refuses them
             # too, the row counts without them.
             candidates = [replace(failed, input_data=outcome.input_data), replace(failed, input_data={})]

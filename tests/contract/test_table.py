@@ -34,6 +34,7 @@ from service.domain.model import (
     Location,
     Operation,
     Outcome,
+    PackedReply,
     Recount,
     RowError,
     Source,
@@ -443,19 +444,22 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     await table.open(BATCH, "{}")
     sources = {"answer": "direct[0]:$.answer"}
     good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
-    apart = StoredPayload("bucket", "work/reply.json", 5_000, "0" * 64)
-    bad = outcome(2, failed=True, raw_reply='{"no": "é"}', stored_reply=apart)
+    bad = outcome(2, failed=True, reply='{"no":"é","half":"\\ud83d"}')
     reused = outcome(3, reused_from="address-search#exec-0/row_0000000017")
+    packed = outcome(4, reply_at=PackedReply("0123456789abcdef", 5_000, 17, 300, "a" * 43), reply_round=1)
+    earlier = outcome(5, reply_at=StoredPayload("bucket", "work/reply.json", 5_000, "0" * 64))
     assert await table.commit(commit(good, slot=3)) == ()
-    assert await table.commit(commit(bad, reused, slot=7)) == ()
+    assert await table.commit(commit(bad, reused, packed, earlier, slot=7)) == ()
     assert await table.outcome(BATCH, 1) == good
     assert await table.outcome(BATCH, 2) == bad
     assert await table.outcome(BATCH, 3) == reused
-    assert await table.outcome(BATCH, 4) is None
+    assert await table.outcome(BATCH, 4) == packed
+    assert await table.outcome(BATCH, 5) == earlier
+    assert await table.outcome(BATCH, 6) is None
     view = await table.read(BATCH.batch_id)
     assert view is not None
     assert view.counts == Counts(
-        succeeded=2, failed=1, agent_ms=300, input_tokens=10, output_tokens=5, reused=1
+        succeeded=4, failed=1, agent_ms=500, input_tokens=10, output_tokens=5, reused=1
     )
 
 

@@ -59,11 +59,12 @@ def errors(
     async def work(place: Place) -> None:
         view = await read_batch(place.ports.table, batch)
         if row is not None:
-            outcome = await read_failed_row(place.ports.table, place.ports.large_outcomes, view.batch, row)
+            outcome, reply = await read_failed_row(place.ports, view.batch, row)
             # Imported for a row: groups of errors are shown without the mapping language.
             from service.app.sent import describe_sent  # noqa: PLC0415
 
-            sent = await describe_sent(settings, place.ports.table, view.batch, outcome)
+            text = reply.text if reply else ""
+            sent = await describe_sent(settings, place.ports.table, view.batch, outcome, text)
             _show_row(outcome, sent, as_json=as_json)
             return
         groups = await group_failures(place.ports.table, view.batch)

@@ -96,16 +96,32 @@ MAX_HISTORY = 10
 
 
 @dataclass(frozen=True, slots=True)
+class PackedReply:
+    """Place of a kept reply in a pack, an object that holds the replies of one commit.
+
+    `pack` is the name of the object below `replies/` of the reply's round, `size` its bytes. The reply has
+    `length` bytes from `offset` of the uncompressed pack; `sha256` is the digest of these bytes in Base64, of
+    43 characters, since each KB of an item costs two write units.
+    """
+
+    pack: str
+    size: int
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The committed result of a row: exactly one per row and round.
 
     `execution_time_ms`: time of the agent's call. `provenance`: method and path that gave each field, if the
-    batch wants it. `raw_reply`: the agent's reply as text, cut if it is long, kept only if the mapping could
-    extract nothing from it. `reused_from`: `batch_id/row_id` of the row whose reply this row took, "" if the
-    agent was called for this row. `stored`: object that holds `input_data`, `output_data`, `provenance` and
-    `raw_reply` if they are too large for an item; they are empty here then. `stored_reply`: object that holds
-    `raw_reply` alone, because a long one would be a large part of the costs of the item. `history`: the
-    outcomes of earlier rounds that this one replaces, the latest last.
+    batch wants it. `reply`: the agent's reply as exact JSON text, "" if none is kept or if it is elsewhere;
+    `reply_at`: its place in a pack, or the object in which an earlier version kept its text; `reply_round`:
+    the round of the call that gave it, 0 for the round of the outcome. `reused_from`:
+    `batch_id/row_id` of the row whose reply this row took, "" if the agent was called for this row. `stored`:
+    object that holds `input_data`, `output_data` and `provenance` if they are too large for an item; they are
+    empty here then. `history`: the outcomes of earlier rounds that this one replaces, the latest last.
     """
 
     number: int
@@ -121,10 +137,11 @@ class Outcome:
     input_tokens: int = 0
     output_tokens: int = 0
     provenance: Mapping[str, str] = field(default_factory=dict)
-    raw_reply: str = ""
+    reply: str = ""
     reused_from: str = ""
     stored: StoredPayload | None = None
-    stored_reply: StoredPayload | None = None
+    reply_at: PackedReply | StoredPayload | None = None
+    reply_round: int = 0
     history: tuple[PastOutcome, ...] = ()
 
     @property

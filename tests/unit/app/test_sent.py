@@ -27,10 +27,10 @@ OUTCOME = Outcome(
 )
 
 
-async def sent(lab: Lab, outcome: Outcome = OUTCOME, mapping: str = MAPPING):
+async def sent(lab: Lab, outcome: Outcome = OUTCOME, mapping: str = MAPPING, reply: str = ""):
     lab.definitions = {"demo": definition_of(mapping)}
     batch = await lab.batch(5, columns=("name",))
-    return batch, await describe_sent(load_settings({}), lab.table, batch, outcome)
+    return batch, await describe_sent(load_settings({}), lab.table, batch, outcome, reply)
 
 
 async def test_the_call_of_the_last_attempt(lab, monkeypatch):
@@ -46,7 +46,7 @@ async def test_the_call_of_the_last_attempt(lab, monkeypatch):
 async def test_the_kept_reply_is_masked(lab, monkeypatch):
     """As far as the variables of this machine have the value that the agent repeated."""
     monkeypatch.setenv("WORD", "canary-of-a-variable")
-    _, shown = await sent(lab, replace(OUTCOME, raw_reply='{"you said": "canary-of-a-variable"}'))
+    _, shown = await sent(lab, reply='{"you said": "canary-of-a-variable"}')
     assert shown.reply == '{"you said": "${WORD}"}'
 
 
@@ -76,7 +76,7 @@ async def test_options_that_cannot_be_read_behind_their_masks(lab):
 async def test_a_mapping_that_is_gone(lab):
     """The reply is shown all the same."""
     batch, _ = await sent(lab)
-    outcome = replace(OUTCOME, raw_reply="it")
-    shown = await describe_sent(load_settings({}), lab.table, replace(batch, mapping_digest="x"), outcome)
+    gone = replace(batch, mapping_digest="x")
+    shown = await describe_sent(load_settings({}), lab.table, gone, OUTCOME, "it")
     assert (shown.call, shown.reply) == (None, "it")
     assert "its mapping cannot be read here" in shown.reason

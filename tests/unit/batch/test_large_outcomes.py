@@ -15,7 +15,6 @@ from service.app.status import read_failed_row
 from service.batch.large_outcomes import (
     AHEAD_BYTES,
     AHEAD_ROWS,
-    MAX_REPLY_BYTES,
     LargeOutcomeLimits,
     LargeOutcomes,
 )
@@ -108,7 +107,7 @@ async def test_the_key_of_an_object_has_the_digest_of_its_content(lab):
     body = lab.objects.stored["out", stored.key].body
     assert stored.size == len(body)
     assert json.loads(body)["output_data"] == original.output_data
-    assert (small.input_data, small.output_data, small.raw_reply) == ({}, {}, "")
+    assert (small.input_data, small.output_data) == ({}, {})
     assert (small.status, small.counts, small.timestamp) == (
         original.status,
         original.counts,
@@ -176,18 +175,16 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from("abc"), values), st.text(st.characters(exclude_categories=["Cs"])))
-async def test_data_is_loaded_as_it_was_offloaded(output_data, raw_reply):
+@given(st.dictionaries(st.sampled_from("abc"), values))
+async def test_data_is_loaded_as_it_was_offloaded(output_data):
     """Numbers keep all their digits, texts all their characters."""
     tiny = LargeOutcomes(MemoryObjects(), LargeOutcomeLimits("out", 1))
     batch = Batch("demo", "e1", State.RUNNING, Source("in", "k"), Location("out", ""))
-    outcome = Outcome(
-        1, 1, Status.SUCCESS, {}, output_data, 5, "2026-11-23", raw_reply=raw_reply, provenance={"a": "b"}
-    )
+    outcome = Outcome(1, 1, Status.SUCCESS, {}, output_data, 5, "2026-11-23", provenance={"a": "b"})
     stored = await tiny.offload(batch, outcome)
     back = await tiny.load(stored)
     assert stored.stored is not None
-    assert (back.raw_reply, back.provenance, back.stored) == (raw_reply, {"a": "b"}, None)
+    assert (back.provenance, back.stored) == ({"a": "b"}, None)
     assert exact(back.output_data) == exact(output_data)
 
 
@@ -295,46 +292,11 @@ async def test_a_failed_row_is_read_whole(lab):
     """`errors --row` shows input and reply wherever they are kept."""
     batch = await lab.batch(2)
     large = replace(
-        lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, raw_reply="what it said"
+        lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, reply=f'"{"y" * 10_000}"'
     )
     async with lab.committer() as committer:
         await committer.commit(batch, 1, large)
-    assert (await lab.table.outcome(batch, 1)).stored is not None
-    shown = await read_failed_row(lab.table, lab.large_outcomes, batch, 1)
-    assert (shown.input_data, shown.raw_reply) == (large.input_data, "what it said")
-
-
-@pytest.mark.parametrize("reply", ["x" * (MAX_REPLY_BYTES + 1), "é" * (MAX_REPLY_BYTES // 2 + 1)])
-async def test_a_long_reply_of_a_failed_row_is_kept_apart(lab, reply):
-    """The item is small and has the cells; the results need no read of S3; `errors --row` shows it."""
-    batch = await lab.batch(1)
-    failed = lab.outcome(1, failed="no", raw_reply=reply)
-    async with lab.committer() as committer:
-        await committer.commit(batch, 1, failed)
     kept = await lab.table.outcome(batch, 1)
-    assert (kept.raw_reply, kept.input_data, kept.error) == ("", failed.input_data, failed.error)
-    assert outcome_bytes(kept) < 2_000
-    assert await lab.large_outcomes.load(kept) == kept
-    assert lab.objects.most_reading == 0
-    assert await read_failed_row(lab.table, lab.large_outcomes, batch, 1) == failed
-
-
-async def test_a_short_reply_of_a_failed_row_stays_in_its_item(lab):
-    """4 KiB cost eight write units, about as much as writing an object."""
-    batch = await lab.batch(1)
-    failed = lab.outcome(1, failed="no", raw_reply="x" * MAX_REPLY_BYTES)
-    assert await lab.large_outcomes.offload(batch, failed) is failed
-    assert lab.objects.puts == 0
-
-
-async def test_a_long_reply_is_kept_apart_from_large_cells(lab):
-    """Both are in S3 then; each is read where it is needed."""
-    batch = await lab.batch(1)
-    failed = replace(
-        lab.outcome(1, failed="no"), input_data={"name": "x" * ITEM_BYTES}, raw_reply="y" * 10_000
-    )
-    kept = await lab.large_outcomes.offload(batch, failed)
-    assert kept.stored is not None
-    assert kept.stored_reply is not None
-    assert (await lab.large_outcomes.load(kept)).input_data == failed.input_data
-    assert await lab.large_outcomes.load_reply(kept) == failed
+    assert (kept.stored is not None, kept.reply_at is not None) == (True, True)
+    shown, reply = await read_failed_row(lab.ports, batch, 1)
+    assert (shown.input_data, reply.text) == (large.input_data, "y" * 10_000)

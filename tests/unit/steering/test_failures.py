@@ -45,9 +45,9 @@ async def test_first_rows_that_fail_for_one_cause_hold_the_batch(lab, tolerant, 
     """The hold names the cause, five rows, and the paths of a reply that the mapping could not use."""
     batch = await tolerant(partitions=partitions)
     reply = '{"value": {"text": "a"}, "id": "7"}'
-    rows = [failed(lab, n, f"{NO_FIELD} (row {n} '{n}a')", raw_reply=reply) for n in range(1, 20)]
+    rows = [failed(lab, n, f"{NO_FIELD} (row {n} '{n}a')", reply=reply) for n in range(1, 20)]
     assert (await fill(lab, batch, rows)).batch.state is State.RUNNING
-    view = await fill(lab, batch, [failed(lab, 20, raw_reply=reply, message=f"{NO_FIELD} (row 20 'x')")])
+    view = await fill(lab, batch, [failed(lab, 20, reply=reply, message=f"{NO_FIELD} (row 20 'x')")])
     assert view.batch.state is State.PAUSED
     hold = view.batch.hold(HoldReason.FAILURES)
     assert hold.by == "rowfleet"

@@ -225,7 +225,7 @@ async def test_a_reply_without_the_wanted_values_is_kept(lab):
     lab.agent.script = lambda invocation: replies[int(invocation.id.rsplit("/", 1)[1])]
     await handle(lab, *(lab.row(number, batch) for number in replies))
     outcomes = await lab.outcomes(batch)
-    assert {number: outcome.raw_reply for number, outcome in outcomes.items()} == {
+    assert {number: outcome.reply for number, outcome in outcomes.items()} == {
         1: '{"reply":"Sorry, ="}', 2: "", 3: "",
     }  # fmt: skip
     assert outcomes[1].error.type == "ExtractionError"
@@ -241,7 +241,7 @@ async def test_a_pending_reply_is_a_failed_attempt(lab, define, demo_yaml):
     assert [call.attempt for call in lab.agent.calls] == [1, 2, 3]
     outcome = await outcome_of(lab, batch)
     assert (outcome.error.type, outcome.attempts) == ("ReplyPendingError", 3)
-    assert outcome.raw_reply == '{"state":"pending: 3 of 4"}'
+    assert outcome.reply == '{"state":"pending: 3 of 4"}'
 
 
 async def test_provenance_is_stored_if_the_batch_asks_for_it(lab):

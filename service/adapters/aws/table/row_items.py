@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from service.adapters.aws.table.keys import failed_key, primary_key
 from service.adapters.aws.table.values import Item, Value, decode, encode, int_attribute, item_bytes
+from service.domain import exact_json
 from service.domain.errors import RowRejectedError, RowTooLargeError
 from service.domain.item_size import depth
 from service.domain.model import (
     Batch,
     Commit,
     Outcome,
+    PackedReply,
     PastOutcome,
     RowError,
     Status,
@@ -91,10 +93,11 @@ def outcome_of(item: Item) -> Outcome:
         input_tokens=int_attribute(item, "input_tokens"),
         output_tokens=int_attribute(item, "output_tokens"),
         provenance=decode(item["provenance"]) if "provenance" in item else {},
-        raw_reply=item["raw_reply"]["S"] if "raw_reply" in item else "",
+        reply=_reply_of(item),
         reused_from=item["reused_from"]["S"] if "reused_from" in item else "",
         stored=_stored_of(item["stored"]) if "stored" in item else None,
-        stored_reply=_stored_of(item["stored_reply"]) if "stored_reply" in item else None,
+        reply_at=_reply_place_of(item),
+        reply_round=int_attribute(item, "reply_round"),
         history=tuple(map(PastOutcome.of_json, decode(item["history"]))) if "history" in item else (),
     )
 
@@ -126,19 +129,42 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         item["output_tokens"] = {"N": str(outcome.output_tokens)}
     if outcome.provenance:
         item["provenance"] = encode(outcome.provenance)
-    if outcome.raw_reply:
-        item["raw_reply"] = encode(outcome.raw_reply)
     if outcome.reused_from:
         item["reused_from"] = encode(outcome.reused_from)
+    if outcome.stored is not None:
+        item["stored"] = _stored_value(outcome.stored)
     if outcome.history:
         item["history"] = encode([past.as_json() for past in outcome.history])
-    return item | _references(outcome)
+    return item | _reply_attributes(outcome)
 
 
-def _references(outcome: Outcome) -> Item:
-    """The attributes that refer to data in S3."""
-    references = {"stored": outcome.stored, "stored_reply": outcome.stored_reply}
-    return {name: _stored_value(stored) for name, stored in references.items() if stored is not None}
+def _reply_attributes(outcome: Outcome) -> Item:
+    """The attributes of a kept reply: its text or its place, and its round."""
+    attributes: Item = {}
+    if outcome.reply:
+        attributes["reply"] = encode(outcome.reply)
+    if outcome.reply_round:
+        attributes["reply_round"] = {"N": str(outcome.reply_round)}
+    place = outcome.reply_at
+    if isinstance(place, PackedReply):
+        attributes["reply_at"] = encode([place.pack, place.size, place.offset, place.length, place.sha256])
+    elif place is not None:
+        attributes["stored_reply"] = _stored_value(place)
+    return attributes
+
+
+def _reply_of(item: Item) -> str:
+    """The reply that an item holds. An earlier version kept its text, cut if it was long."""
+    if "raw_reply" in item:
+        return exact_json.dumps(item["raw_reply"]["S"])
+    return item["reply"]["S"] if "reply" in item else ""
+
+
+def _reply_place_of(item: Item) -> PackedReply | StoredPayload | None:
+    """The place of a reply that an item does not hold. An earlier version kept its text in an object."""
+    if "reply_at" in item:
+        return PackedReply(*decode(item["reply_at"]))
+    return _stored_of(item["stored_reply"]) if "stored_reply" in item else None
 
 
 def _incarnation_of(item: Item) -> str:

@@ -14,7 +14,17 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.table.row_items import check_commit_size, outcome_of, row_items
-from service.domain.model import Commit, Json, Outcome, PastOutcome, RowError, Status, StoredPayload
+from service.domain import exact_json
+from service.domain.model import (
+    Commit,
+    Json,
+    Outcome,
+    PackedReply,
+    PastOutcome,
+    RowError,
+    Status,
+    StoredPayload,
+)
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES
 
 _EXACT, _WITH_FLOATS, _SPECIAL = 0, 1, 2
@@ -25,6 +35,11 @@ _MOST_LEVELS = 24
 
 _ITEM_SHARE = 3
 """An item has fewer than 3 bytes, by the rules of DynamoDB, for each byte of our JSON."""
+
+_WITH_TEXT = 2
+"""Members of a kept reply that is in its body: its round and its text."""
+
+_Reply = str | list[Any] | None
 
 _SMALLEST, _LARGEST = 1e-130, 9e125
 """Floats beyond are stored as text."""
@@ -55,15 +70,15 @@ def outcome_from(number: int, round_: int, body: bytes) -> Outcome:
         return outcome_of(fields)
     (
         kind, status, input_data, output_data, execution_time_ms, timestamp, attempts, worker, error,
-        input_tokens, output_tokens, provenance, raw_reply, reused_from, stored, stored_reply, history,
+        input_tokens, output_tokens, provenance, reply, reused_from, stored, stored_reply, history,
     ) = fields  # fmt: skip
     if kind == _WITH_FLOATS:
         input_data, output_data = _with_decimals(input_data), _with_decimals(output_data)
     return Outcome(
         number, round_, Status.SUCCESS if status else Status.FAILED, input_data, output_data,
         execution_time_ms, timestamp, attempts, worker, RowError(*error) if error else None, input_tokens,
-        output_tokens, provenance or {}, raw_reply, reused_from, StoredPayload(*stored) if stored else None,
-        StoredPayload(*stored_reply) if stored_reply else None,
+        output_tokens, provenance or {}, _reply_text(reply), reused_from,
+        StoredPayload(*stored) if stored else None, _reply_place(reply, stored_reply), _reply_round(reply),
         tuple(map(PastOutcome.of_json, history)) if history else (),
     )  # fmt: skip
 
@@ -80,8 +95,8 @@ def _array_of(outcome: Outcome) -> bytes:
         kind, int(outcome.status is Status.SUCCESS), outcome.input_data, outcome.output_data,
         outcome.execution_time_ms, outcome.timestamp, outcome.attempts, outcome.worker,
         (error.type, error.message, error.failure_class) if error else None,
-        outcome.input_tokens, outcome.output_tokens, outcome.provenance or None, outcome.raw_reply,
-        outcome.reused_from, _stored(outcome.stored), _stored(outcome.stored_reply),
+        outcome.input_tokens, outcome.output_tokens, outcome.provenance or None, _reply(outcome),
+        outcome.reused_from, _stored(outcome.stored), _stored(outcome.reply_at),
         [past.as_json() for past in outcome.history] if outcome.history else None,
     ]  # fmt: skip
     try:
@@ -91,8 +106,36 @@ def _array_of(outcome: Outcome) -> bytes:
         return b""
 
 
-def _stored(payload: StoredPayload | None) -> tuple[str, str, int, str] | None:
-    return (payload.bucket, payload.key, payload.size, payload.sha256) if payload else None
+def _stored(payload: StoredPayload | PackedReply | None) -> tuple[str, str, int, str] | None:
+    if not isinstance(payload, StoredPayload):
+        return None
+    return payload.bucket, payload.key, payload.size, payload.sha256
+
+
+def _reply(outcome: Outcome) -> list[str | int] | None:
+    """A kept reply as a list of its round and its text, or of its round and its place in a pack."""
+    place = outcome.reply_at
+    if isinstance(place, PackedReply):
+        return [outcome.reply_round, place.pack, place.size, place.offset, place.length, place.sha256]
+    return [outcome.reply_round, outcome.reply] if outcome.reply or outcome.reply_round else None
+
+
+def _reply_round(reply: _Reply) -> int:
+    return reply[0] if isinstance(reply, list) else 0
+
+
+def _reply_text(reply: _Reply) -> str:
+    """The reply in a body. An earlier version kept its text, cut if it was long."""
+    if isinstance(reply, str):
+        return exact_json.dumps(reply) if reply else ""
+    return reply[1] if reply and len(reply) == _WITH_TEXT else ""
+
+
+def _reply_place(reply: _Reply, stored: list[Any] | None) -> PackedReply | StoredPayload | None:
+    """The place of a reply that is not in its body. An earlier version kept its text in an object."""
+    if isinstance(reply, list) and len(reply) > _WITH_TEXT:
+        return PackedReply(*reply[1:])
+    return StoredPayload(*stored) if stored else None
 
 
 def _kind_of(value: Mapping[str, Json] | Sequence[Json], level: int) -> int:

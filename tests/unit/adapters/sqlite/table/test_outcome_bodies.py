@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from service.adapters.aws.table.row_items import outcome_of, row_items
 from service.adapters.sqlite.table.outcome_bodies import bodies_of, outcome_from
 from service.domain.errors import RowRejectedError, RowTooLargeError
-from service.domain.model import Commit, Outcome, PastOutcome, RowError, Status, StoredPayload
+from service.domain.model import (
+    Commit,
+    Outcome,
+    PackedReply,
+    PastOutcome,
+    RowError,
+    Status,
+    StoredPayload,
+)
 
 OUTCOME = Outcome(
     number=7,
@@ -29,12 +38,14 @@ OUTCOME = Outcome(
     input_tokens=5,
     output_tokens=6,
     provenance={"answer": "direct[0]:$.answer"},
-    raw_reply='{"no": "é"}',
+    reply='{"no":"é"}',
     reused_from="demo#e0/row_0000000017",
     stored=StoredPayload("bucket", "key", 5, "0" * 64),
-    stored_reply=StoredPayload("bucket", "reply", 6, "1" * 64),
+    reply_round=1,
     history=(PastOutcome(1, Status.FAILED, "2026-11-17T10:00:00.000Z", 2, RowError("E", "m", "c")),),
 )
+
+PACKED = PackedReply("0123456789abcdef", 9, 1, 2, "a" * 43)
 
 SCALARS = (
     st.none()
@@ -73,13 +84,31 @@ def test_values_are_those_that_dynamodb_gives(output: dict[str, Any], value: Any
 
 
 @pytest.mark.parametrize(
-    "outcome", [OUTCOME, replace(OUTCOME, error=None, provenance={}, history=(), stored=None)]
+    "outcome",
+    [
+        OUTCOME,
+        replace(OUTCOME, error=None, provenance={}, history=(), stored=None, reply="", reply_round=0),
+        replace(OUTCOME, reply="", reply_round=0, reply_at=PACKED),
+        replace(OUTCOME, reply="", reply_at=PACKED),
+        replace(OUTCOME, reply="", reply_round=0, reply_at=StoredPayload("bucket", "reply", 6, "1" * 64)),
+    ],
 )
 @pytest.mark.parametrize("value", ["text", Decimal("1.50")])
 def test_every_field_is_kept(outcome: Outcome, value: Any) -> None:
     """With values that JSON keeps, and with one that it does not."""
     made = replace(outcome, output_data={"value": value})
     assert read_back(made) == made
+
+
+def test_a_reply_of_an_earlier_version_is_read() -> None:
+    """It was a text, cut if it was long, which is no JSON then; or it was in an object."""
+    stored = StoredPayload("bucket", "reply", 6, "1" * 64)
+    (body,) = bodies_of(commit(replace(OUTCOME, reply="", reply_round=0)))
+    fields = orjson.loads(body)
+    fields[12] = '{"no": "é…'
+    assert outcome_from(7, 2, orjson.dumps(fields)).reply == '"{\\"no\\": \\"é…"'
+    fields[12], fields[15] = "", ("bucket", "reply", 6, "1" * 64)
+    assert outcome_from(7, 2, orjson.dumps(fields)).reply_at == stored
 
 
 @pytest.mark.parametrize(
