@@ -14,7 +14,8 @@ from typing import Any
 
 from service.adapters.aws.table.row_items import row_items
 from service.adapters.aws.table.values import item_bytes
-from service.domain.model import Commit, Outcome, Status
+from service.domain.model import Commit, Outcome, PackedReply, Status
+from service.domain.ports import COMMIT_LIMIT
 
 PRICES = Path(__file__).with_name("prices.json")
 CALLS = Path(__file__).with_name("calls.json")
@@ -116,6 +117,7 @@ def bytes_of_item(outcome_bytes: int, input_bytes: int) -> int:
         execution_time_ms=2_000,
         timestamp="2026-11-30T12:00:00.000Z",
         worker="0123456789abcdef",
+        reply_at=PackedReply("0123456789abcdef", 20_000, 50_000, outcome_bytes, "0" * 43),
     )
     commit = Commit(
         batch_id="my-agent#2026-11-30T12-00-00Z-0123456789",
@@ -147,6 +149,7 @@ def run_lines(job: Job, measured: Sequence[Mapping[str, Any]], prices: Prices) -
         *_task_lines(job, max(int(run["metrics"]) for run in measured), prices),
         Line("logs", f"{logged:.0f} bytes a row", prices.of("log_gb", job.rows * logged / GB)),
         _object_line(job, prices),
+        _pack_line(job, calls, prices),
     ]
 
 
@@ -227,6 +230,24 @@ def _object_line(job: Job, prices: Prices) -> Line:
         prices.of("s3_gb_months", stored / GB) + prices.of("s3_writes", parts) + prices.of("s3_reads", parts)
     )
     return Line("S3", "source and result, a month", usd)
+
+
+REPLY_LINGER_S = 2.0
+"""The default of `commit.reply_linger_s`."""
+
+PACKED_SHARE = 0.4
+"""Bytes of a pack for each byte of its replies, as JSON of their own kind compresses."""
+
+
+def _pack_line(job: Job, calls: Mapping[str, float], prices: Prices) -> Line:
+    # As if a reply were as long as the fields. With replies a commit waits longer for other rows than in the
+    # measured runs, whose replies were too short for a pack.
+    rows = 1 / calls["dynamodb_TransactWriteItems"]
+    while_waiting = 1 + WORKER["in_flight"] / job.seconds * REPLY_LINGER_S
+    packs = job.rows / min(COMMIT_LIMIT, max(rows, while_waiting))
+    stored = job.rows * job.outcome_bytes * PACKED_SHARE / GB * TTL_DAYS * 24 / HOURS
+    usd = prices.of("s3_writes", packs) + prices.of("s3_gb_months", stored)
+    return Line("S3, kept replies", f"packs of {job.rows / packs:.0f} rows, {TTL_DAYS} days", usd)
 
 
 ALARM_METRICS = {"scaler": 27, "alarms": 34}

@@ -11,6 +11,7 @@ from typing import Any
 from service.agents.options.calls import CallBuilder
 from service.agents.options.context import AgentContext
 from service.agents.options.substitution import ResolvedOptions, resolve
+from service.agents.with_masks import with_masks
 from service.domain.errors import ConfigError
 from service.domain.model import Json
 from service.domain.ports import Agent
@@ -81,5 +82,5 @@ def open_agent(
         # Imported where there are any, for the same reason.
         from service.agents.with_secrets import AgentWithSecrets  # noqa: PLC0415
 
-        return AgentWithSecrets(opener, resolved, context)
-    return opener(resolved, context)
+        return with_masks(AgentWithSecrets(opener, resolved, context), options, environ, resolved.where)
+    return with_masks(opener(resolved, context), options, environ, resolved.where)

@@ -8,7 +8,7 @@ reaches a log, the table or a result file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -24,14 +24,11 @@ from service.domain.errors import (
     AgentUnavailableError,
     ConfigError,
 )
-from service.domain.model import Json
 from service.domain.ports import Agent, Invocation, Reply
+from service.domain.redaction import MIN_REPLY_CHARS, redacted
 
 T = TypeVar("T")
 Opener = Callable[[ResolvedOptions, AgentContext], Agent]
-
-MIN_REDACTED_CHARS = 8
-"""Shorter secrets are not redacted in replies: they may occur by chance as part of a word of the data."""
 
 
 @dataclass(slots=True)
@@ -49,7 +46,7 @@ class _OpenAgent:
         values = [(f"${{secret:{name}}}", value.strip()) for name, value in self.secrets.items()]
         values += user_part_redactions(self.options.values)
         return sorted(
-            (pair for pair in values if len(pair[1]) >= MIN_REDACTED_CHARS), key=lambda pair: -len(pair[1])
+            (pair for pair in values if len(pair[1]) >= MIN_REPLY_CHARS), key=lambda pair: -len(pair[1])
         )
 
 
@@ -127,16 +124,16 @@ class AgentWithSecrets:
         try:
             reply = await opened.agent.invoke(invocation)
         except (AgentRetryableError, AgentRejectedError) as error:
-            redacted = error.reworded(opened.options.redact(str(error)))
-            redacted.stated_in = _redact(error.stated_in, opened.redactions)
-            raise redacted from None
+            masked = error.reworded(opened.options.redact(str(error)))
+            masked.stated_in = redacted(error.stated_in, opened.redactions)
+            raise masked from None
         finally:
             opened.calls -= 1
             await self._close_retired()
         return replace(
             reply,
-            body=_redact(reply.body, opened.redactions),
-            headers={name: str(_redact(value, opened.redactions)) for name, value in reply.headers.items()},
+            body=redacted(reply.body, opened.redactions),
+            headers={name: str(redacted(value, opened.redactions)) for name, value in reply.headers.items()},
         )
 
     async def _close_retired(self) -> None:
@@ -145,16 +142,3 @@ class AgentWithSecrets:
         self._retired = [opened for opened in self._retired if opened.calls]
         for opened in idle:
             await opened.agent.close()
-
-
-def _redact(value: Json, redactions: Sequence[tuple[str, str]]) -> Json:
-    """A JSON value with every secret in its strings and keys replaced by its reference."""
-    if isinstance(value, str):
-        for reference, secret in redactions:
-            value = value.replace(secret, reference)
-        return value
-    if isinstance(value, list):
-        return [_redact(item, redactions) for item in value]
-    if isinstance(value, dict):
-        return {_redact(key, redactions): _redact(item, redactions) for key, item in value.items()}
-    return value

@@ -163,6 +163,9 @@ class CommitSettings(Section):
     linger_s: Annotated[float, Field(ge=0, le=5)] = Field(
         default=0.2, description="Wait for more outcomes of the batch; up to 15 times as long under load"
     )
+    reply_linger_s: Annotated[float, Field(ge=0, le=5)] = Field(
+        default=2, description="The same if replies are kept in S3, where a pack for few rows costs as much"
+    )
     max_rows: Annotated[int, Field(ge=1, le=99)] = Field(
         default=99, description="Outcomes in a transaction (AWS: 100 items)"
     )

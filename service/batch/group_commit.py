@@ -27,6 +27,7 @@ from typing import Protocol, Self, TypeVar
 import structlog
 
 from service.batch.completion import Completion, Repeat
+from service.batch.replies.pack import MAX_PACK_BYTES
 from service.batch.replies.packing import ReplyPacker
 from service.batch.role_ports import Ports
 from service.domain.errors import (
@@ -37,7 +38,7 @@ from service.domain.errors import (
     RowRejectedError,
     ThrottledError,
 )
-from service.domain.item_size import outcome_bytes
+from service.domain.item_size import has_long_reply, outcome_bytes
 from service.domain.model import Batch, BatchView, Commit, Outcome
 from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT
 from service.runtime.backoff import Linger, Lingers
@@ -51,12 +52,14 @@ log = structlog.get_logger(__name__)
 class GroupCommitLimits:
     """A transaction waits `linger_s` for more outcomes, up to `max_rows` and `max_bytes`.
 
-    Under load it waits longer (see `backoff`).
+    Under load it waits longer (see `backoff`), and with long replies for `reply_linger_s`: the pack that they
+    are put into costs as much for two rows as for a hundred.
     `timeout_s` bounds the wait of a row that brings no `Patience` of its own. `max_transactions` of a batch
     are under way at a time: several, where their writes do not conflict and wait for one disk.
     """
 
     linger_s: float = 0.2
+    reply_linger_s: float = 0.0
     max_rows: int = COMMIT_LIMIT
     max_bytes: int = COMMIT_BYTES
     timeout_s: float = 60.0
@@ -116,6 +119,11 @@ class _Group:
         self.linger = linger
         self.waiting: dict[int, _Waiter] = {}
         self.is_full = asyncio.Event()
+        self._reply_chars = 0
+
+    def linger_s(self, limits: GroupCommitLimits) -> float:
+        """The time for which the next transaction waits for more outcomes."""
+        return max(self.linger.seconds, limits.reply_linger_s if self._reply_chars else 0.0)
 
     def add(self, number: int, outcome: Outcome | None, patience: Patience, full: int) -> Future:
         """Add a row; the future ends when it is settled. The group does not linger once it has `full` rows.
@@ -126,7 +134,8 @@ class _Group:
         waiter.outcome = waiter.outcome or outcome
         future: Future = asyncio.get_running_loop().create_future()
         waiter.callers.append((future, patience))
-        if len(self.waiting) >= full:
+        self._reply_chars += _chars_to_pack(outcome)
+        if len(self.waiting) >= full or self._reply_chars >= MAX_PACK_BYTES:
             self.is_full.set()
         return future
 
@@ -139,6 +148,7 @@ class _Group:
             if taken and (len(taken) >= limits.max_rows or size > limits.max_bytes):
                 break
             taken.append(self.waiting.pop(number))
+        self._reply_chars = sum(_chars_to_pack(waiter.outcome) for waiter in self.waiting.values())
         if len(self.waiting) < limits.max_rows:
             self.is_full.clear()
         return taken
@@ -247,7 +257,7 @@ class GroupCommitter:
                     _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                     continue
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(group.linger.seconds):
+                    async with asyncio.timeout(group.linger_s(self._limits)):
                         await group.is_full.wait()
                 committing = self._commit(group, group.take(self._limits))
                 if self._limits.max_transactions == 1:
@@ -342,6 +352,10 @@ class GroupCommitter:
         metrics.count("rows_failed", counts.failed)
         if counts.reused:
             metrics.count("rows_reused", counts.reused)
+
+
+def _chars_to_pack(outcome: Outcome | None) -> int:
+    return len(outcome.reply) if outcome is not None and has_long_reply(outcome) else 0
 
 
 def _open_futures(waiters: Iterable[_Waiter]) -> Iterator[Future]:

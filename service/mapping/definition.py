@@ -16,7 +16,14 @@ from service.mapping.extraction.extractor import Extraction, Extractor, compile_
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
 from service.mapping.pricing import Pricing, compile_pricing
-from service.mapping.syntax.forms import CsvForm, ExecutionForm, RateLimitForm, RunForm, read_form
+from service.mapping.syntax.forms import (
+    CsvForm,
+    ExecutionForm,
+    KeepReplies,
+    RateLimitForm,
+    RunForm,
+    read_form,
+)
 from service.mapping.syntax.problems import Report, ValuePath, raise_if_any
 from service.mapping.targets import Target, compile_target
 
@@ -143,6 +150,7 @@ class RowMapping:
     extractor: Extractor
     rate_limit: RateLimit | None = None
     reuse: Reuse | None = None
+    keep_replies: KeepReplies = "all"
     pricing: Pricing | None = None
 
     @property
@@ -259,6 +267,7 @@ def compile_run_definition(
         extractor=extractor,
         rate_limit=_rate_limit(form.rate_limit, target.name),
         reuse=_reuse(form.reuse),
+        keep_replies=form.keep_replies,
         pricing=compile_pricing(form.pricing, report, ("pricing",)),
     )
 

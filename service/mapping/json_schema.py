@@ -62,6 +62,7 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "rate_limit": "What all workers together may do at this target.",
         "reuse": "`batch` or `N days`: identical inputs are answered once.",
         "csv": "How the file is read and the result written.",
+        "keep_replies": "The rows whose replies are kept for remap: none, failed ones, or all.",
         "pricing": "The prices of a call; auto takes them from a list, by the model.",
     },
     "PricingForm": {

@@ -15,7 +15,6 @@ import structlog
 
 from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
-from service.batch.replies.pack import kept_text
 from service.domain.errors import (
     AgentOutageError,
     AgentRetryableError,
@@ -39,6 +38,7 @@ from service.runtime.tasks import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
 from service.worker.first_outcomes import FirstOutcomes
+from service.worker.reply_keeping import kept_reply, told_error
 from service.worker.row_task import FailedCall, Requeue, RetryHere, RowTask
 from service.worker.steering import CallWatch, check_row
 from service.worker.trial_calls import TrialCalls
@@ -193,11 +193,12 @@ class Attempts:
                 delivery.report_bytes(task.span_bytes + reply.size)
                 extraction = task.target.mapping.extract(reply.body)
         except (RowRejectedError, AgentRetryableError) as error:
+            error = told_error(error, reply, task.target.mapping)
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.last_attempt(task, call.started)
             has_changed = call.record_error(error, task.message.attempt)
-            text = "" if reply is None else kept_text(reply.body)
+            text = kept_reply(reply, task.target.mapping, is_failed=True)
             if isinstance(error, AgentRetryableError):
                 is_uncounted = self._is_uncounted(task, call, error)
                 return FailedCall(attempt, error, text, is_uncounted), has_changed
@@ -205,7 +206,8 @@ class Attempts:
         attempt = self.last_attempt(task, call.started)
         usage = Usage(extraction.input_tokens, extraction.output_tokens)
         has_changed = call.record_reply(usage if usage != Usage() else None)
-        return attempt.succeeded(extraction, provenance=task.batch.provenance), has_changed
+        text = kept_reply(reply, task.target.mapping, is_failed=False)
+        return attempt.succeeded(extraction, provenance=task.batch.provenance, reply=text), has_changed
 
     async def _invoke(self, task: RowTask) -> Reply:
         """Invoke the agent, until its time-out or the row's own deadline; `CallWatch` knows the batch's."""

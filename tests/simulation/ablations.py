@@ -31,6 +31,7 @@ from tests.simulation.ablations_messages import (
     NoSweeper,
 )
 from tests.simulation.ablations_outcomes import (
+    LatePacks,
     NoCheckAfterDuplicate,
     NoClosedGate,
     NoCommitToken,
@@ -76,6 +77,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
         NoMarksOnRepeatedCalls, NoSenderOfRecoveries, NoRecoveryLease,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
+        LatePacks,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoEndOfTurns,
         NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from service.adapters.aws.table.row_items import row_items
@@ -147,6 +148,36 @@ class NoKeptOutcomes(Components):
     """An outcome whose commit fails for a minute is dropped, and its row given back."""
 
     committer = _ImpatientCommitter
+
+
+class _NoPacker:
+    async def pack(self, batch: Batch, rows: Iterable[Any], repeat: Repeat) -> None:
+        """Leave the replies where they are."""
+
+
+class _LateCommitter(GroupCommitter):
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._late_packer, self._packer = self._packer, _NoPacker()  # type: ignore[assignment]
+
+    async def _write(self, batch: Batch, outcomes: list[Outcome], repeat: Repeat) -> None:
+        """Write the outcomes, and put the packs then."""
+        puts: list[Callable[[], Awaitable[object]]] = []
+
+        async def later(call: Callable[[], Awaitable[Any]]) -> Any:
+            puts.append(call)
+
+        rows = [SimpleNamespace(outcome=outcome) for outcome in outcomes]
+        await self._late_packer.pack(batch, rows, later)
+        await super()._write(batch, [row.outcome for row in rows], repeat)
+        for put in puts:
+            await repeat(put)
+
+
+class LatePacks(Components):
+    """The replies of a commit are put into their pack after its transaction."""
+
+    committer = _LateCommitter
 
 
 class _OpenBacklog(CommitBacklog):

@@ -23,7 +23,7 @@ from tests.simulation.network import Network
 from tests.simulation.observed_ports import RowKey
 from tests.simulation.scenario import Behaviour, InputFile, TargetFault, TargetFaultPeriod, expected_answer
 
-NONSENSE = {"nothing": "useful"}
+NONSENSE = {"nothing": "useful" * 50}
 
 FAILURES_FIRST = 2
 """Failures of an agent with `Behaviour.FAILS_FIRST`, before it replies."""
@@ -128,6 +128,7 @@ class SimulatedAgent:
                 raise self._target_error(TargetFault.OUTAGE)
             reply = self._answer(behaviour, time, call, file, invocation.body["name"])
             self._monitor.agent_replied(network.who, row)
+            self._monitor.kept.replied(row[0], row[2], reply.body)
             return reply
 
     async def close(self) -> None:
@@ -195,4 +196,6 @@ def _reply(behaviour: Behaviour, time: int, call: int, name: str) -> Reply:
         raise AgentThrottledError("later", retry_after_s=20.0)
     if behaviour is Behaviour.REPLIES_NONSENSE:
         return Reply(NONSENSE)
-    return Reply({"answer": expected_answer(name), "call": call})
+    # Every other reply is too long for an item.
+    more = {"said": name * 100} if call % 2 else {}
+    return Reply({"answer": expected_answer(name), "call": call, **more})

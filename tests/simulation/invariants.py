@@ -66,6 +66,7 @@ INVARIANTS: Mapping[str, str] = {
     "told_to_everybody": "Each target gets each event.",
     "no_upload_left": "No unfinished upload is left when a batch has ended.",
     "answered_for_itself": "A row's answer was given to it, or to the row of the same input that it names.",
+    "reply_is_kept": "A row that was answered has its reply, as the agent gave it, at any later time.",
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
     "concurrent_limit_holds": "At no instant are more calls in flight in the fleet than their limit.",
     "calm_is_exact": "With faults of storage only, a row (with `reuse`: an input) takes one call.",
@@ -123,6 +124,7 @@ def _broken(final: FinalState) -> Iterator[Broken]:
             yield from _wrong_results(final, batch, final.monitor.files[batch.identity])
     if final.scenario.is_calm:
         yield from _extra_calls(final)
+    yield from final.monitor.kept.broken()
     yield from final.monitor.told.missing(final.table, is_sent=final.scenario.has_sweeper)
 
 

@@ -34,6 +34,7 @@ from tests.simulation.agent_calls import AgentCalls
 from tests.simulation.deletions import DeletedMessages
 from tests.simulation.failure_causes import FailureCauses
 from tests.simulation.invariants import Violation
+from tests.simulation.kept_replies import KeptReplyChecks
 from tests.simulation.lease_holders import LeaseHolders
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
@@ -114,6 +115,7 @@ class Monitor:
         self._stopped: dict[str, float] = {}
         self._trials: set[tuple[str, RowKey]] = set()
         self.trial_calls = TrialCalls(trace.now, self.violated)
+        self.kept = KeptReplyChecks(lambda: self.objects, self.violated)
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
@@ -153,13 +155,18 @@ class Monitor:
             self.violated("failed_for_a_cause", text)
 
     def counted(self, table: ObservedTable, commit: Commit) -> None:
-        """A commit was applied. Checks one_outcome, answered_for_itself and counters_equal_outcomes."""
+        """A commit was applied.
+
+        Checks one_outcome, answered_for_itself, reply_is_kept and counters_equal_outcomes.
+        """
         if any(outcome.round != commit.round for outcome in commit.outcomes):
             self.violated("one_outcome", f"an outcome of another round was committed for {commit.round}")
         batch = self.batches[identity(commit.batch_id, commit.incarnation)]
         for outcome in commit.outcomes:
             self._stored[batch.identity, commit.round][outcome.number] = outcome
             self.reused[batch.identity, commit.round] += bool(outcome.reused_from)
+            has_reuse = bool(self.files[batch.identity].mapping.reuse)
+            self.kept.stored(batch, outcome, has_reuse=has_reuse)
             if outcome.status is Status.SUCCESS:
                 self._check_answer(batch, outcome)
         # An outcome that comes later is nobody's, and counters may have been deleted.

@@ -9,7 +9,7 @@ so that no form in which a value might be sent can be overlooked. Secrets are no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -19,12 +19,12 @@ from service.agents.options.substitution import (
     REFERENCE,
     SECRET,
     USER_PART,
-    Redactions,
     ResolvedOptions,
     basic_redactions,
     redactions_of,
 )
 from service.domain.model import Json
+from service.domain.redaction import Redactions, redacted
 
 _CREDENTIAL = re.compile(
     r"key|token|secret|passw|pwd|credential|auth|signature|cookie|(?:^|[_.-])(?:pass|sig|code)(?:$|[_.-])",
@@ -42,17 +42,22 @@ class Marks:
     """The marks in options, each with the mask that is shown for it.
 
     `ports` stand in addresses only. Those in `bases` stand for scheme and host as well. `hidden` has the
-    values behind the masks, as far as they are known.
+    values behind the masks, as far as they are known; `named` are those of them that are credentials by their
+    names or places. The others are in headers and variables, and may be no secrets.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     ports: dict[str, str] = field(default_factory=dict)
     bases: set[str] = field(default_factory=set)
     hidden: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    named: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
-    def add(self, mask: str, value: str = "") -> str:
+    def add(self, mask: str, value: str = "", *, is_named: bool = True) -> str:
         """A mark that `mask` is shown for, and that stands for `value` ("" if it is not known)."""
-        self.hide(mask, value)
+        if value:
+            self.hidden.append((mask, value))
+            if is_named:
+                self.named.append((mask, value))
         # Letters and digits: the same in a URL, a header, JSON and a shell.
         mark = f"rowfleetmask{len(self.texts):04}x"
         self.texts[mark] = mask
@@ -63,11 +68,6 @@ class Marks:
         mark = str(_FIRST_PORT + len(self.ports))
         self.ports[f":{mark}"] = f":{mask}"
         return mark
-
-    def hide(self, mask: str, value: str) -> None:
-        """Note a value that `redact` replaces by `mask`."""
-        if value:
-            self.hidden.append((mask, value))
 
     def show(self, value: Json) -> Json:
         """A copy of a value built from marked options, with the masks in the place of the marks."""
@@ -87,13 +87,22 @@ class Marks:
     @property
     def redactions(self) -> Redactions:
         """Pairs of a mask and a value that an agent may repeat, in each form."""
-        pairs: Redactions = ()
-        for mask, value in self.hidden:
-            pairs = redactions_of({mask: value}, pairs)
-            if ":" in value:  # perhaps the user part of an address
-                password = unquote(value.partition(":")[2])
-                pairs = redactions_of({mask: password}, (*pairs, *basic_redactions(mask, value)))
-        return pairs
+        return _redactions_of(self.hidden)
+
+    @property
+    def credentials(self) -> Redactions:
+        """Those of the redactions that hide credentials."""
+        return _redactions_of(self.named)
+
+
+def _redactions_of(hidden: Iterable[tuple[str, str]]) -> Redactions:
+    pairs: Redactions = ()
+    for mask, value in hidden:
+        pairs = redactions_of({mask: value}, pairs)
+        if ":" in value:  # perhaps the user part of an address
+            password = unquote(value.partition(":")[2])
+            pairs = redactions_of({mask: password}, (*pairs, *basic_redactions(mask, value)))
+    return pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class MaskedOptions:
 
     def redact(self, value: Json) -> Json:
         """A copy of a value that an agent sent, with masks in the place of what it repeats."""
-        return _redacted(value, self.marks.redactions)
+        return redacted(value, self.marks.redactions)
 
 
 def mask_options(
@@ -148,29 +157,30 @@ class _Marker:
         if is_private and _CREDENTIAL.search(path[-1]) and text and REFERENCE.search(text) is None:
             return self.marks.add(HIDDEN, text)
         is_flag = before.startswith("-") and _CREDENTIAL.search(before) is not None
-        is_private = is_private or is_flag or any(_CREDENTIAL.search(part) for part in path)
+        is_named = is_flag or any(_CREDENTIAL.search(part) for part in path)
         is_address = path[-1] in ADDRESSES
         if is_address:
             text = USER_PART.sub(self._written_user, text)
-        text = REFERENCE.sub(lambda match: self._reference(match, is_address, is_private), text)
+        text = REFERENCE.sub(lambda match: self._reference(match, is_address, is_private, is_named), text)
         return self._address(text) if is_address else text
 
-    def _reference(self, match: re.Match[str], is_address: bool, is_private: bool) -> str:
-        """The value of a reference, or a mark for it."""
+    def _reference(self, match: re.Match[str], is_address: bool, is_private: bool, is_named: bool) -> str:
+        """The value of a reference, or a mark for it. `is_named`: in the place of a credential."""
         written, name = match[0], match[1]
         value = self._environ.get(name, "")
         query = _QUERY_NAME.search(match.string[: match.start()])
-        is_hidden = (
-            is_private
+        is_named = (
+            is_named
             or name.startswith(SECRET)
             or _CREDENTIAL.search(name) is not None
             or (query is not None and _CREDENTIAL.search(query[1]) is not None)
         )
+        is_hidden = is_private or is_named
         if not is_hidden and self._shows_variables and name in self._environ:
             return value
         if is_address and re.search(r"://[^/?#]*:$", match.string[: match.start()]):
             return self.marks.add_port(written)
-        return self.marks.add(written, value if is_hidden else "")
+        return self.marks.add(written, value if is_hidden else "", is_named=is_named)
 
     def _written_user(self, match: re.Match[str]) -> str:
         """A mark for the user part of an address in the mapping."""
@@ -189,15 +199,3 @@ class _Marker:
         return USER_PART.sub(
             lambda match: match[0] if match[0] in self.marks.texts else self.marks.add(HIDDEN, match[0]), text
         )
-
-
-def _redacted(value: Json, redactions: Redactions) -> Json:
-    if isinstance(value, str):
-        for mask, hidden in redactions:
-            value = value.replace(hidden, mask)
-        return value
-    if isinstance(value, list):
-        return [_redacted(item, redactions) for item in value]
-    if isinstance(value, dict):
-        return {str(_redacted(key, redactions)): _redacted(item, redactions) for key, item in value.items()}
-    return value

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from service.domain.errors import ConfigError
 from service.domain.model import Json
+from service.domain.redaction import Redactions
 from service.mapping.syntax.problems import CompileError
 from service.mapping.syntax.references import SecretReference
 
@@ -36,9 +37,6 @@ MIN_REDACTED_CHARS = 4
 
 Lookup = Callable[[str, str], str]
 """(text between `${` and `}`, position in the mapping for errors) -> the value to put in."""
-
-Redactions = tuple[tuple[str, str], ...]
-"""Pairs of a reference and a value that it replaces, longest value first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def laptop_settings(settings: Settings, *, concurrency: int | None = None, row_b
             # Partitions spread the writes of DynamoDB; in one folder a batch needs one.
             max_partitions=1,
         ),
-        "commit": with_defaults(settings.commit, linger_s=LINGER_S),
+        "commit": with_defaults(settings.commit, linger_s=LINGER_S, reply_linger_s=0.0),
         "aggregate": with_defaults(settings.aggregate, page_rows=PAGE_ROWS),
         "sweep": with_defaults(settings.sweep, interval_s=5.0, stuck_after_s=30.0),
         "worker": settings.worker.model_copy(

@@ -261,6 +261,7 @@ def open_committer(
         completion,
         GroupCommitLimits(
             linger_s=commit.linger_s,
+            reply_linger_s=commit.reply_linger_s,
             max_rows=commit.max_rows,
             timeout_s=commit.timeout_s,
             max_transactions=transactions,

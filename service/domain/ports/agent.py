@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.domain.model import Json
+from service.domain.redaction import Redactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,15 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An agent's response: parsed JSON, or a str if it is not JSON. `size` is its bytes as received."""
+    """An agent's response: parsed JSON, or a str if it is not JSON. `size` is its bytes as received.
+
+    `masks` are to be put into the reply where it is kept or quoted; the mapping sees it without them.
+    """
 
     body: Json
     size: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    masks: Redactions = field(default=(), repr=False)
 
 
 class Agent(Protocol):

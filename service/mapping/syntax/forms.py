@@ -169,6 +169,10 @@ class PricingForm(Form):
         return self
 
 
+KeepReplies = Literal["none", "failed", "all"]
+"""The rows whose replies are kept."""
+
+
 class RunForm(Form):
     """A run definition: the top of a mapping file, without `output_mappings`."""
 
@@ -179,6 +183,7 @@ class RunForm(Form):
     rate_limit: RateLimitForm | None = None
     reuse: str | None = Field(default=None, pattern=r"^(batch|([1-9]\d{0,3}) days?)$")
     csv: CsvForm = CsvForm()
+    keep_replies: KeepReplies = "all"
     pricing: Any = None  # auto, or a PricingForm
 
 

@@ -10,6 +10,7 @@ import stamina
 from structlog.testing import capture_logs
 
 from service.adapters.memory import MemoryObjects, MemoryTable
+from service.batch.replies.pack import MAX_PACK_BYTES
 from service.domain.errors import (
     AccessError,
     ConfigError,
@@ -98,6 +99,21 @@ async def test_a_full_transaction_does_not_linger(lab):
     async with lab.committer(linger_s=3600) as committer:
         await commit_all(lab, committer, batch, range(1, 199))
     assert [len(commit.outcomes) for commit in lab.table.commits] == [99, 99]
+
+
+async def test_outcomes_with_long_replies_wait_longer_for_each_other(lab):
+    """Until the pack of their replies is full. A short reply, which stays in its item, does not wait."""
+    batch = await lab.batch(6)
+    async with lab.committer(reply_linger_s=3600) as committer:
+        short = replace(lab.outcome(1), reply='"short"')
+        await committer.commit(batch, 1, short)
+        half = f'"{"x" * (MAX_PACK_BYTES // 2)}"'
+        waiting = asyncio.create_task(committer.commit(batch, 2, replace(lab.outcome(2), reply=half)))
+        await lab.pass_time(1)
+        assert not waiting.done()
+        await committer.commit(batch, 3, replace(lab.outcome(3), reply=half))
+        await waiting
+    assert [len(commit.outcomes) for commit in lab.table.commits] == [1, 2]
 
 
 async def test_after_a_full_transaction_rows_wait_for_each_other_again(lab):

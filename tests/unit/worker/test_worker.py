@@ -69,6 +69,7 @@ async def test_a_row_becomes_an_outcome(lab):
         status=Status.SUCCESS,
         input_data={"id": "1", "name": "name 1"},
         output_data={"answer": 42},
+        reply='{"answer":42,"ignored":true}',
         execution_time_ms=1250,
         timestamp="2023-11-14T22:13:21.250Z",
         attempts=1,
@@ -219,16 +220,29 @@ async def test_a_long_error_text_is_cut(lab):
 
 
 async def test_a_reply_without_the_wanted_values_is_kept(lab):
-    """People can see the reply later. A success and an error of the agent keep none."""
+    """So is that of a success. An error of the agent has none."""
     batch = await lab.batch(3)
     replies = {1: {"reply": "Sorry, ="}, 2: {"answer": 1}, 3: AgentRejectedError("422")}
     lab.agent.script = lambda invocation: replies[int(invocation.id.rsplit("/", 1)[1])]
     await handle(lab, *(lab.row(number, batch) for number in replies))
     outcomes = await lab.outcomes(batch)
     assert {number: outcome.reply for number, outcome in outcomes.items()} == {
-        1: '{"reply":"Sorry, ="}', 2: "", 3: "",
+        1: '{"reply":"Sorry, ="}', 2: '{"answer":1}', 3: "",
     }  # fmt: skip
     assert outcomes[1].error.type == "ExtractionError"
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("none", set()), ("failed", {1}), ("all", {1, 2})])
+async def test_the_mapping_says_which_replies_are_kept(lab, define, demo_yaml, keep, kept):
+    """With `none`, no word of a reply is in an error or a log line either."""
+    batch = await lab.batch(3, definition=define(f"{demo_yaml}keep_replies: {keep}\n"))
+    replies = {1: {"reply": "canary"}, 2: {"answer": 1, "more": "canary"}, 3: AgentRejectedError("canary")}
+    lab.agent.script = lambda invocation: replies[int(invocation.id.rsplit("/", 1)[1])]
+    with capture_logs() as lines:
+        await handle(lab, *(lab.row(number, batch) for number in replies))
+    outcomes = await lab.outcomes(batch)
+    assert {number for number, outcome in outcomes.items() if outcome.reply} == kept
+    assert ("canary" in str((outcomes, lines))) == (keep != "none")
 
 
 async def test_a_pending_reply_is_a_failed_attempt(lab, define, demo_yaml):
