@@ -19,6 +19,7 @@ from service.aggregator.digests import HashingStore, digest_of
 from service.aggregator.latest import write_latest
 from service.aggregator.ordered_outcomes import outcomes_in_order
 from service.aggregator.result_files import FAILURES, FLUSH_BYTES, LONG_CELLS, OUTPUT, ResultFiles
+from service.aggregator.sample_review import SampleReview
 from service.batch.completion import correct_counts
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
@@ -96,14 +97,21 @@ class Aggregator:
         self._ports = ports
         self._limits = limits
         self._owners = owners
+        self._samples = SampleReview(ports)
 
     async def handle(self, delivery: Delivery) -> None:
-        """Write the results of a complete batch. Raises the errors that `runtime.consumer` documents."""
+        """Write the results of a complete batch, or show its sample.
+
+        Raises the errors that `runtime.consumer` documents.
+        """
         message = AggregateMessage.decode(delivery.message.body)
         view = await self._ports.table.read(message.batch_id)
         if view is None:
             raise PoisonMessageError(f"there is no batch {message.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
+            if message.is_for(view.batch) and view.has_its_sample:
+                await self._samples.review(view.batch)
+                return
             if not await self._begin_aggregation(view, message):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
                 await self._abort_leftovers(view.batch, message, delivery.message.receives)
@@ -151,7 +159,7 @@ class Aggregator:
         if not message.is_for(batch):
             return False
         # The completion check sends this message before it moves the batch: it may arrive first.
-        if batch.state is State.RUNNING and view.is_complete:
+        if batch.state is State.RUNNING and view.has_all_rows:
             now = iso_time(self._ports.clock.now_ms())
             await self._ports.table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=now)
             return True

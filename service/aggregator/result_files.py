@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from service import csvio
 from service.aggregator.checkpoints import FileProgress, Progress
-from service.domain.model import Batch, Counts, Dialect, Outcome, Status, counts_of
+from service.domain.model import Batch, Counts, Dialect, Location, Outcome, Status, counts_of
 from service.domain.ports import Upload, UploadProgress
 
 CSV_TYPE = "text/csv; charset=utf-8"
@@ -66,13 +66,20 @@ class ResultFiles:
     """The result files of a batch: `output.csv`, and `failures.csv` once there is a failure.
 
     For Excel also `long_cells.csv`, once there is a cell that Excel would cut. With `begun` they go on after
-    its row.
+    its row. Their place is that of the batch's results, or `place`.
     """
 
     def __init__(
-        self, objects: Uploads, batch: Batch, begun: Progress | None = None, *, flush_bytes: int = FLUSH_BYTES
+        self,
+        objects: Uploads,
+        batch: Batch,
+        begun: Progress | None = None,
+        *,
+        flush_bytes: int = FLUSH_BYTES,
+        place: Location | None = None,
     ) -> None:
         self._objects = objects
+        self._place = place or batch.results
         self._flush_bytes = flush_bytes
         self._batch = batch
         self._begun = begun
@@ -218,8 +225,8 @@ class ResultFiles:
         return file
 
     async def _upload(self, name: str, progress: UploadProgress | None = None) -> Upload:
-        output = self._batch.results
+        place = self._place
         upload = self._objects.upload(
-            output.bucket, output.prefix + name, content_type=CSV_TYPE, progress=progress
+            place.bucket, place.prefix + name, content_type=CSV_TYPE, progress=progress
         )
         return await self._stack.enter_async_context(upload)

@@ -52,6 +52,8 @@ class Completion:
 
     Splitter, worker, sweeper and dead-letter drain check after each step that may have been the last. The
     read is consistent, so the process that commits the last outcome sees every count: one of them triggers.
+    If the rows of its sample have their outcomes, the aggregator is asked to show it.
+
     Each check has a `judge` look at the failures of a batch that is not complete, and at the holds of one
     that is.
     """
@@ -73,13 +75,18 @@ class Completion:
         # The last outcome may have been committed while the batch was stopped, or after that.
         if view and self._judge and view.is_complete and await self._judge.release(view):
             view = await repeat(partial(table.read, batch_id))
-        if view is None or view.batch.state is not State.RUNNING or not view.is_complete:
+        if view is None or not view.is_complete:
             return view
         batch = view.batch
+        trigger = OutgoingMessage(AggregateMessage.of(batch).encode())
+        if view.has_its_sample:
+            # The aggregator shows the sample and holds the batch, also one that is held for something else.
+            await repeat(partial(send_all, queues.aggregate, [trigger]))
+        if batch.state is not State.RUNNING or not view.has_all_rows:
+            return view
         if view.counts.done != batch.due:
             log.error("counters_exceed_due", batch_id=batch_id, due=batch.due, counted=view.counts.done)
         # Sent before the move: a crash in between sends the trigger twice rather than never.
-        trigger = OutgoingMessage(AggregateMessage.of(batch).encode())
         await repeat(partial(send_all, queues.aggregate, [trigger]))
         moved = await repeat(
             partial(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from service.domain.approval.options import sample_text
 from service.domain.jobs import Job
 from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Batch, Source, State
 from service.domain.tolerance import parse_tolerance, tolerance_text
@@ -66,6 +67,7 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
         "hold_s": (batch.hold_s, job.hold_s),
         "delimiter": (batch.delimiter or None, job.delimiter),
         "encoding": (batch.encoding or None, job.encoding),
+        "approval": (batch.sample_option or None, sample_text(job.approval) or None),
         "tolerate": (_canonical(batch.tolerate_option), _canonical(job.tolerate)),
     }
     # `set` may have changed them since.

@@ -38,6 +38,7 @@
     │   ├── OutcomeRefusedError     the table refuses the outcome for good
     │   ├── DeadlineError           the batch's or the row's deadline has passed
     │   ├── CancelledError          the batch was cancelled before the row had an outcome
+    │   │   └── NotApprovedError    nobody has approved the sample of the batch in time
     │   └── WorkerLostError         every delivery of the row ended without an outcome
     ├── BatchRejectedError          mark the batch FAILED with this text
     │   ├── SourceError             the object is missing, forbidden, changed or unreadable
@@ -60,7 +61,7 @@ of an error that failed a row or an attempt:
 | `transient` | RetryableError; DeadlineError, WorkerLostError | another attempt, or another run |
 | `rate_limit` | ThrottledError, AgentThrottledError | fewer requests |
 | `unavailable` | UnreachableError, AccessError, AgentOutageError and its subclasses | repair of the target |
-| `cancelled` | CancelledError | another run of the row, if it is wanted after all |
+| `cancelled` | CancelledError, NotApprovedError | another run of the row, if it is wanted after all |
 | `rejected` | all others | another input or another mapping |
 """
 
@@ -287,6 +288,10 @@ class CancelledError(RowRejectedError):
     """The batch was cancelled before the row had an outcome."""
 
     failure_class = FailureClass.CANCELLED
+
+
+class NotApprovedError(CancelledError):
+    """Nobody has approved the sample of the batch in time, so the row was not called."""
 
 
 class WorkerLostError(RowRejectedError):

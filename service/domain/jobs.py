@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from service.domain.approval.conditions import ApprovalError
+from service.domain.approval.options import APPROVAL_OPTIONS, read_option
 from service.domain.errors import PoisonMessageError
 from service.domain.message_format import VERSION, check_version, encode, incarnation_field
 from service.domain.message_format import field as text_field
@@ -47,9 +49,9 @@ _TEXT_OPTIONS = ("delimiter", "encoding")
 _TOLERATE = "tolerate"
 """The job option that changes parts of the mapping's `execution.tolerate`."""
 
-_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE)
+_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE, *APPROVAL_OPTIONS)
 
-_LATER_OPTIONS = ("approve", "paused")
+_LATER_OPTIONS = ("paused",)
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}(\.0+)?")
@@ -77,6 +79,9 @@ class Job:
 
     `task_token` names the Step Functions task that waits for the batch, "" if none does; it is never shown.
     `fail_on_errors`: failed rows fail this task.
+
+    `sample`: rows that are run before the others wait for approval, 0 for none; `sample_random` draws them.
+    `approve_by`: seconds that they wait at most; `approve_if`: conditions that approve (`domain.approval`).
     """
 
     mapping: str
@@ -98,6 +103,15 @@ class Job:
     incarnation: str = ""
     task_token: str = field(default="", repr=False)
     fail_on_errors: bool | None = None
+    sample: int | None = None
+    sample_random: bool | None = None
+    approve_by: int | None = None
+    approve_if: str | None = None
+
+    @property
+    def approval(self) -> dict[str, Any]:
+        """The options of an approval; None for those that were not given."""
+        return {name: getattr(self, name) for name in APPROVAL_OPTIONS}
 
     @classmethod
     def again_for(cls, batch: Batch) -> Job:
@@ -230,28 +244,27 @@ def _options(options: object) -> dict[str, Any]:
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
         remedy = _meant(name, _ALL_OPTIONS) or f"supported: {', '.join(_ALL_OPTIONS)}"
         raise _WrongJobError(f"job option {name!r} {known}; {remedy}")
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        if value is None:
-            continue
-        if name in _TEXT_OPTIONS:
-            if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT_CHARS:
-                raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")
-            given[name] = value
-            continue
-        if name in _FLAGS:
-            given[name] = _flag(name, value)
-            continue
-        if name == _TOLERATE:
-            given[name] = _tolerance(value)
-            continue
-        number, most = _whole_number(value), _OPTIONS[name]
-        if number is None or not 1 <= number <= most:
-            raise _WrongJobError(
-                f"job option {name!r} is {json.dumps(value)[:80]}; use a whole number from 1 to {most}"
-            )
-        given[name] = number
-    return given
+    return {name: _option(name, value) for name, value in options.items() if value is not None}
+
+
+def _option(name: str, value: object) -> int | bool | str:
+    """The value of an option in the form that `Job` has. Raises _WrongJobError."""
+    if name in _TEXT_OPTIONS:
+        if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT_CHARS:
+            raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")
+        return value
+    if name in _FLAGS:
+        return _flag(name, value)
+    if name == _TOLERATE:
+        return _tolerance(value)
+    if name in APPROVAL_OPTIONS:
+        return _approval(name, value)
+    number, most = _whole_number(value), _OPTIONS[name]
+    if number is None or not 1 <= number <= most:
+        raise _WrongJobError(
+            f"job option {name!r} is {json.dumps(value)[:80]}; use a whole number from 1 to {most}"
+        )
+    return number
 
 
 def _flag(name: str, value: object) -> bool:
@@ -274,6 +287,14 @@ def _tolerance(value: object) -> str:
     except ToleranceError as error:
         raise _WrongJobError(f"job option {_TOLERATE!r}: {error}") from None
     return value
+
+
+def _approval(name: str, value: object) -> int | bool | str:
+    """An option of an approval. Raises _WrongJobError."""
+    try:
+        return read_option(name, value)
+    except ApprovalError as error:
+        raise _WrongJobError(f"job option {name!r}: {error}") from None
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

@@ -91,6 +91,8 @@ def _texts(value: object) -> str:
 ARGUMENTS: dict[str, dict[str, Check]] = {
     "pause": {"now": _boolean},
     "resume": {"mapping_now": _boolean},
+    "approve": {"gate": _text, "mapping_now": _boolean},
+    "reject": {"gate": _text},
     "cancel": {"grace": _whole(0, MAX_GRACE_S)},
     "set": {
         "max_concurrency": _whole(0, MAX_CONCURRENCY),

@@ -10,8 +10,9 @@ from functools import lru_cache
 from service.csvio import CsvReader, Layout
 from service.domain import exact_json
 from service.domain.errors import CsvError, MappingError, RowfleetError
-from service.domain.model import Json, Tolerance
+from service.domain.model import Json, SampleGate, Tolerance
 from service.domain.tolerance import DEFAULT_TOLERANCE, read_tolerance
+from service.mapping.approval import compile_gate
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
@@ -152,6 +153,7 @@ class RowMapping:
     reuse: Reuse | None = None
     keep_replies: KeepReplies = "all"
     pricing: Pricing | None = None
+    gate: SampleGate | None = None
 
     @property
     def required_columns(self) -> frozenset[str]:
@@ -269,6 +271,7 @@ def compile_run_definition(
         reuse=_reuse(form.reuse),
         keep_replies=form.keep_replies,
         pricing=compile_pricing(form.pricing, report, ("pricing",)),
+        gate=compile_gate(form, extractor.output_fields, report),
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
@@ -22,6 +21,7 @@ from service.mapping.extraction.methods import METHODS
 from service.mapping.extraction.schemas import EXTRACTION_FORMS
 from service.mapping.extraction.types import TYPES
 from service.mapping.pricing import AUTO
+from service.mapping.schema_parts import Schema, ref, referenced, remove
 from service.mapping.syntax.forms import (
     ExtractionForm,
     Form,
@@ -32,8 +32,6 @@ from service.mapping.syntax.forms import (
     SchemaForm,
 )
 from service.mapping.targets import FORMS
-
-Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _COMMENT = (
@@ -64,6 +62,18 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "csv": "How the file is read and the result written.",
         "keep_replies": "The rows whose replies are kept for remap: none, failed ones, or all.",
         "pricing": "The prices of a call; auto takes them from a list, by the model.",
+        "approve": "The rows that run first; the others wait until somebody approves them.",
+        "approve_if": "Conditions that approve the sample by themselves.",
+    },
+    "ApproveForm": {
+        "sample": "The number of rows.",
+        "random": "Rows from anywhere in the file, instead of the first ones.",
+        "by": "Longest wait for approval, such as 24h, 90m or 2d; or a number of seconds.",
+    },
+    "ApproveIfForm": {
+        "success": "The share of rows that succeed, such as >= 98%.",
+        "fill": "Output field: the share of succeeded rows that have a value, such as >= 90%.",
+        "cost_per_row_usd": "The cost of a row in dollars, such as <= 0.01.",
     },
     "PricingForm": {
         "input_per_million": "The price of a million input tokens.",
@@ -217,11 +227,11 @@ _METHOD_KEYS = {
 def json_schema(kind: str) -> Schema:
     """The JSON Schema of files in mappings/ (`mapping`) or schemas/ (`schema`). Raises KeyError."""
     schema = {"mapping": _mapping, "schema": _schema}[kind]()
-    referenced = _referenced(schema)
+    used = referenced(schema)
     definitions = schema.pop("$defs")
     head = {"$schema": _DIALECT, "$comment": _COMMENT.format(kind)}
     # Sorted, so that the file does not change with the order of the code.
-    return head | schema | {"$defs": {name: definitions[name] for name in sorted(referenced)}}
+    return head | schema | {"$defs": {name: definitions[name] for name in sorted(used)}}
 
 
 def _mapping() -> Schema:
@@ -231,20 +241,20 @@ def _mapping() -> Schema:
     definitions |= _methods(definitions)
     run, extraction = definitions.pop("RunForm"), definitions["ExtractionForm"]
     keys = run["properties"]
-    keys["target"] |= {"anyOf": [_ref(form.__name__) for form in target_forms]}
-    keys["output_mapping"] |= {"anyOf": [{"type": "string"}, _ref("ExtractionForm")]}
-    keys["pricing"] |= {"anyOf": [{"const": AUTO}, _ref("PricingForm")]}
-    _remove(keys["target"], "type", "additionalProperties")  # replaced by the forms of all targets
+    keys["target"] |= {"anyOf": [ref(form.__name__) for form in target_forms]}
+    keys["output_mapping"] |= {"anyOf": [{"type": "string"}, ref("ExtractionForm")]}
+    keys["pricing"] |= {"anyOf": [{"const": AUTO}, ref("PricingForm")]}
+    remove(keys["target"], "type", "additionalProperties")  # replaced by the forms of all targets
     methods = extraction["properties"]["extraction_methods"]
-    methods["items"] = {"anyOf": [_ref(f"method_{name}") for name in METHODS]}
-    definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = _ref("Transform")
-    definitions["PathForm"]["properties"]["transform"] |= _ref("Transform")
+    methods["items"] = {"anyOf": [ref(f"method_{name}") for name in METHODS]}
+    definitions["InputForm"]["properties"]["transforms"]["additionalProperties"] = ref("Transform")
+    definitions["PathForm"]["properties"]["transform"] |= ref("Transform")
     definitions["Transform"] = _transform()
-    definitions["Expression"] = {"anyOf": [{"type": "string"}, _ref("PathForm")]}
+    definitions["Expression"] = {"anyOf": [{"type": "string"}, ref("PathForm")]}
     named: Schema = {
         "description": "Extractions by name, which run definitions and other files can use.",
         "type": "object",
-        "additionalProperties": _ref("ExtractionForm"),
+        "additionalProperties": ref("ExtractionForm"),
     }
     return {
         "title": "rowfleet mapping",
@@ -261,12 +271,12 @@ def _mapping() -> Schema:
 def _schema() -> Schema:
     definitions = _definitions(SchemaForm, SchemaFieldForm, *EXTRACTION_FORMS.values())
     whole, field = definitions.pop("SchemaForm"), definitions["SchemaFieldForm"]["properties"]
-    whole["properties"]["fields"]["items"] = _ref("SchemaFieldForm")
+    whole["properties"]["fields"]["items"] = ref("SchemaFieldForm")
     version = whole["properties"]["version"]
     version["type"] = ["string", "number"]  # one list in place of anyOf
-    _remove(version, "anyOf", "default")
+    remove(version, "anyOf", "default")
     field["type"]["enum"] = list(TYPES)
-    field["extraction"]["items"] = {"anyOf": [_ref(form.__name__) for form in EXTRACTION_FORMS.values()]}
+    field["extraction"]["items"] = {"anyOf": [ref(form.__name__) for form in EXTRACTION_FORMS.values()]}
     return whole | {
         "title": "rowfleet schema",
         "description": "What an agent says of its own output: to extract it by, and to check it.",
@@ -283,11 +293,11 @@ def _definitions(*forms: type[Form]) -> dict[str, Schema]:
     _, made = models_json_schema([(form, "validation") for form in unique], ref_template="#/$defs/{model}")
     definitions: dict[str, Schema] = made["$defs"]
     for name, definition in definitions.items():
-        _remove(definition, "title", "description")
+        remove(definition, "title", "description")
         for key, value in definition["properties"].items():
-            _remove(value, "title")
+            remove(value, "title")
             if isinstance(value.get("default"), dict | list) or value.get("default", "") in ("", None):
-                _remove(value, "default")
+                remove(value, "default")
             if text := _DESCRIPTIONS.get(name, _METHOD_KEYS).get(key):
                 value["description"] = text
     return definitions
@@ -301,11 +311,11 @@ def _methods(definitions: dict[str, Schema]) -> dict[str, Schema]:
         keys = {key: dict(value) for key, value in base["properties"].items()}
         keys["method"] = {"const": name, "description": _METHOD_KEYS["method"]}
         if "transform" in keys:
-            keys["transform"] |= _ref("Transform")
+            keys["transform"] |= ref("Transform")
         for fields in keys.keys() & {"field_mappings", "paths"}:
-            keys[fields]["additionalProperties"] = _ref("Expression")
+            keys[fields]["additionalProperties"] = ref("Expression")
         if "paths" in keys:
-            keys["paths"]["properties"] = {"transform": _ref("Transform")}
+            keys["paths"]["properties"] = {"transform": ref("Transform")}
         methods[f"method_{name}"] = base | {"properties": keys}
     return methods
 
@@ -314,32 +324,6 @@ def _transform() -> Schema:
     """A transform's name, which editors complete, a call such as parse('…'), or a list of these."""
     one: Schema = {"anyOf": [{"enum": sorted(TRANSFORMS)}, {"type": "string"}]}
     return {"anyOf": [*one["anyOf"], {"type": "array", "items": one}]}
-
-
-def _referenced(schema: Schema) -> set[str]:
-    """The names of the definitions that are reachable from outside `$defs`."""
-    found: set[str] = set()
-    waiting: list[Any] = [{key: value for key, value in schema.items() if key != "$defs"}]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            name = str(node.get("$ref", "")).removeprefix("#/$defs/")
-            if name and name not in found:
-                found.add(name)
-                waiting.append(schema["$defs"][name])
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-    return found
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _remove(schema: Schema, *keys: str) -> None:
-    for key in keys:
-        schema.pop(key, None)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ async def outcomes_of(
     while waiting:
         ranges = [waiting.popleft() for _ in range(min(CONCURRENT_READS, len(waiting)))]
         for range_, page in zip(ranges, await _pages(table, batch, ranges), strict=True):
-            if found := [outcome for outcome in page.outcomes if outcome.number in wanted]:
+            # Where few rows have an outcome, a page reaches beyond its range.
+            inside = (outcome for outcome in page.outcomes if outcome.number <= range_.last)
+            if found := [outcome for outcome in inside if outcome.number in wanted]:
                 yield found
             if page.after is not None and page.after < range_.last:
                 waiting.append(replace(range_, after=page.after))

@@ -1,8 +1,8 @@
 """Rows without an outcome of their round, with what is needed to send or fail them, in one pass.
 
 In the first round the rows that lack an outcome are found by the table, and their cells in the source. In a
-later round the rows that are due are known by its selection; their cells come from the outcomes that they
-replace, and from the source if there are none.
+later round the rows that are due are known by its selection, as those of a sample are by the batch; their
+cells come from the outcomes that they replace, and from the source if there are none.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LostRowsFinder:
         Raises RetryableError, AccessError, and BatchRejectedError if the selection of the round is gone.
         """
         limits = self._limits
-        if batch.round == 1:
+        if batch.round == 1 and not batch.sample:
             lacking = missing_rows(self._ports.table, batch, limits.page_rows, after=after)
         else:
             lacking = due_rows(await self._selections.load(batch), batch, after=after)
@@ -107,7 +107,7 @@ class LostRowsFinder:
         """The lost rows among those with these numbers."""
         missing = set(numbers)
         incomplete: dict[int, RowMessage] = {}
-        if batch.round > 1:
+        if batch.round > 1 or batch.sample:
             rows: list[RowMessage] = []
             size = 0
             async with aclosing(outcomes_of(self._ports.table, batch, numbers)) as pages:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from service.domain.model import Batch, partition_of
 from service.domain.ports import Table
@@ -47,9 +47,13 @@ async def missing_rows(
 async def due_rows(kept: KeptRows, batch: Batch, *, after: int = 0) -> AsyncGenerator[int, None]:
     """The numbers above `after` of the rows that are due in the batch's round, done or not, ascending.
 
-    While the batch is SPLITTING, these are the rows up to its checkpoint.
+    While the batch is SPLITTING, these are the rows up to its checkpoint; while its gate is closed, those of
+    its sample.
     """
-    for count, number in enumerate(kept.due(after, last_sent_row(batch)), 1):
+    numbers: Iterable[int] = kept.due(after, last_sent_row(batch))
+    if batch.sample:
+        numbers = (number for number in batch.sample if number > after and kept.is_due(number))
+    for count, number in enumerate(numbers, 1):
         if count % PAUSE_ROWS == 0:
             await asyncio.sleep(0)
         yield number
@@ -58,6 +62,11 @@ async def due_rows(kept: KeptRows, batch: Batch, *, after: int = 0) -> AsyncGene
 def last_sent_row(batch: Batch) -> int:
     """The last row that is sent for certain."""
     return batch.checkpoint.rows if batch.total is None else batch.total
+
+
+def sent_rows(batch: Batch) -> int:
+    """The number of rows that are sent for certain."""
+    return len(batch.sample) or last_sent_row(batch)
 
 
 async def chunks_of(numbers: AsyncIterator[int], size: int) -> AsyncGenerator[Sequence[int], None]:

@@ -16,6 +16,8 @@ from service import __version__
 from service.batch.ending import report_failed_batch, write_failed_manifest
 from service.batch.job_checks import can_reopen, default_prefix, is_own_job, refusal
 from service.batch.role_ports import Ports
+from service.domain.approval.conditions import ApprovalError, unknown_field
+from service.domain.approval.options import asked_gate, sample_text
 from service.domain.errors import (
     BatchRejectedError,
     ConflictError,
@@ -120,8 +122,9 @@ class Opener:
         try:
             if not job.problem:
                 definition = self._definitions(job.mapping)
+                check_approval(job, definition)
                 return definition, await self._head(job.source), ""
-        except (MappingError, SourceError) as error:
+        except (ApprovalError, MappingError, SourceError) as error:
             return definition, job.source, str(error)
         return None, job.source, job.problem
 
@@ -222,7 +225,17 @@ class Opener:
             event_kinds=tuple(sorted(self._ports.events.kinds)),
             tolerate=parse_tolerance(job.tolerate, tolerate) if job.tolerate else tolerate,
             tolerate_option=job.tolerate or "",
+            gate=None if problem or mapping is None else asked_gate(mapping.gate, job.approval),
+            sample_option=sample_text(job.approval),
         )
+
+
+def check_approval(job: Job, definition: Definition) -> None:
+    """Raise ApprovalError if the job asks for an approval that does not fit the mapping."""
+    mapping = definition.compile()
+    gate = asked_gate(mapping.gate, job.approval)
+    if gate is not None and (problem := unknown_field(gate.conditions, mapping.output_fields)):
+        raise ApprovalError(problem)
 
 
 def _failed(batch: Batch, problem: str) -> Batch:

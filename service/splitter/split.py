@@ -22,9 +22,9 @@ from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
 from service.batch.source import reader_of, records_of
 from service.csvio import Header, Record
-from service.domain.errors import LeaseLostError
+from service.domain.errors import LeaseLostError, UsageError
 from service.domain.messages import RowMessage
-from service.domain.model import Batch, Checkpoint, PastOutcome, State, iso_time
+from service.domain.model import Batch, Checkpoint, PastOutcome, SampleGate, State, iso_time
 from service.domain.ports import MESSAGE_BYTES, OutgoingMessage
 from service.mapping import RowMapping
 from service.recovery.earlier_outcomes import history_of, outcomes_of
@@ -35,6 +35,7 @@ from service.runtime.port_retries import retry_for
 from service.runtime.sender import send_all
 from service.splitter.backpressure import Backpressure, SplitEndedError
 from service.splitter.opening import OpenLimits
+from service.splitter.sampling import closed_gate, reach_gate, sent_first
 from service.splitter.windows import Windows
 
 log = structlog.get_logger(__name__)
@@ -103,9 +104,12 @@ class Split:
         # The previous splitter may have sent one window beyond its checkpoint. The window's size is the one
         # stored with the batch; the setting may have changed since.
         self._replay_until = batch.checkpoint.rows + batch.window if batch.columns else 0
+        # Rows of a random sample have their outcomes before their turn in the file comes.
+        gate = batch.gate
+        self._sampled = frozenset(gate.numbers) if gate is not None and gate.is_open else frozenset[int]()
 
     async def run(self, mapping: RowMapping) -> None:
-        """Send every row and seal the batch.
+        """Send every row and seal the batch; or send its sample, and seal it at its gate.
 
         Raises BatchRejectedError if the source is no CSV table, MappingError if the mapping does not fit it,
         LeaseLostError, SplitEndedError if the batch has ended meanwhile, RetryableError and AccessError.
@@ -113,26 +117,67 @@ class Split:
         batch = self.batch
         if self._replay_until:
             log.info("split_resumed", rows=batch.checkpoint.rows, byte_offset=batch.checkpoint.byte_offset)
-        csv = mapping.csv
+        gate = closed_gate(batch)
+        end = await self._split(mapping, gate)
+        if end is None or gate is None or end.rows <= gate.size:
+            if end is not None and gate is not None and gate.is_random:
+                # The file has no more rows than the sample: all of them are sent.
+                end = await self._split(mapping, None)
+            await self._seal_at(end)
+        elif not await self._reach_gate(gate, end):
+            self.batch = replace(self.batch, unread_from=self.batch.checkpoint.rows + 1)
+            await self._seal()
+
+    async def _split(self, mapping: RowMapping, gate: SampleGate | None) -> Checkpoint | None:
+        """Send every row up to the gate, and read to the end of the file; return its end.
+
+        None if the batch was cancelled, and its rows are not read to the end.
+        """
+        batch, csv = self.batch, mapping.csv
         most = self._limits.max_record_bytes
         reader = reader_of(batch, csv.delimiter, csv.encoding, csv.layout, max_record_bytes=most)
         # A window that ends by its bytes has fewer rows than `batch.window`, which bounds the replays.
         windows = Windows(batch.window, self._limits.checkpoint_bytes)
+        end = batch.checkpoint
         async for records in records_of(self._ports.objects, batch, reader, self._limits.read_bytes):
             if not self.batch.columns and reader.header:
                 self._take_header(mapping, reader.header)
-            for window in windows.add(records):
+            sent = sent_first(records, gate)
+            for window in windows.add(sent):
                 if not await self._send(window):
-                    await self._seal()
-                    return
+                    return None
+            if records:
+                end = records[-1].end
+            if len(sent) < len(records):
+                # Rows behind the gate: they are counted.
+                if (rest := windows.rest()) and not await self._send(rest):
+                    return None
+                self._delivery.release_slot()
+                self._check_leases()
         if (rest := windows.rest()) and not await self._send(rest):
-            await self._seal()
-            return
+            return None
         await self._store_header()
-        if reader.blanks != self.batch.checkpoint.blanks:
+        return replace(end if end.rows else self.batch.checkpoint, blanks=reader.blanks)
+
+    async def _seal_at(self, end: Checkpoint | None) -> None:
+        """Seal the batch at the end of the file, or where it was cancelled."""
+        if end is not None and end.blanks != self.batch.checkpoint.blanks:
             # The blank records after the last row. A resume would only skip them again.
-            await self._checkpoint(replace(self.batch.checkpoint, blanks=reader.blanks))
+            await self._checkpoint(replace(self.batch.checkpoint, blanks=end.blanks))
         await self._seal()
+
+    async def _reach_gate(self, gate: SampleGate, end: Checkpoint) -> bool:
+        """Seal the batch for its sample. False if it was cancelled before. Raises SplitEndedError."""
+        self._check_leases()
+        try:
+            if await reach_gate(self._ports, self.batch, gate, end):
+                self._lease.given_up()
+                return True
+        except UsageError:
+            raise SplitEndedError from None  # the batch has expired
+        if await self._is_cancelled():
+            return False
+        raise SplitEndedError
 
     async def exclude(self, kept: KeptRows) -> None:
         """Before `run`: send no row that keeps its outcome in a later round.
@@ -142,6 +187,9 @@ class Split:
         self._kept = kept
         if self.batch.round > 1 and self._replay_until:
             numbers = list(kept.due(self.batch.checkpoint.rows, self._replay_until))
+            numbers += sorted(
+                each for each in self._sampled if each > self._replay_until and kept.is_due(each)
+            )
             async for outcomes in outcomes_of(self._ports.table, self.batch, numbers):
                 earlier = (outcome for outcome in outcomes if outcome.round < self.batch.round)
                 self._histories |= {outcome.number: history_of(outcome) for outcome in earlier}
@@ -214,7 +262,7 @@ class Split:
 
     def _message(self, record: Record) -> OutgoingMessage:
         most = self._limits.max_message_bytes
-        if record.number <= self._replay_until:
+        if record.number <= self._replay_until or record.number in self._sampled:
             history = self._histories.get(record.number, ())
             body = row_body(self.batch, record, replay=True, history=history, max_message_bytes=most)
             return OutgoingMessage(body, self.batch.batch_id, self._repeat_delay_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.domain.errors import CancelledError
+from service.domain.errors import CancelledError, NotApprovedError
 from service.domain.model import Batch, ms_of
 
 NOTICE_S = 10
@@ -12,6 +12,8 @@ NOTICE_S = 10
 def cancelled_error(batch: Batch) -> CancelledError:
     """The error of a row that got no outcome before its batch was cancelled."""
     reason = f": {batch.cancel_reason}" if batch.cancel_reason else ""
+    if batch.gate is not None and batch.gate.has_lapsed:
+        return NotApprovedError(f"the row was not called{reason}")
     return CancelledError(f"the batch was cancelled at {batch.cancelled_at}{reason}")
 
 

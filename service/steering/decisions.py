@@ -24,6 +24,7 @@ from service.domain.model import (
 )
 from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
 from service.domain.tolerance import ToleranceError, parse_tolerance, tolerance_text
+from service.steering.approval.gates import sealed_at_sample, sealed_whole
 
 OPEN = frozenset({State.SPLITTING, State.RUNNING, State.PAUSED})
 """States in which rows are still sent or served."""
@@ -86,7 +87,8 @@ def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
         batch = replace(batch, judged_round=batch.round, forgiven=view.counts)
     left = tuple(hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME)
     if left and left == batch.holds:
-        raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}")
+        remedy = f"; `rowfleet approve {batch.batch_id}` goes on" if batch.hold(HoldReason.APPROVAL) else ""
+        raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}{remedy}")
     if left:
         return Decision(
             f"{batch.batch_id} is still held: {'; '.join(map(describe_hold, left))}",
@@ -134,7 +136,12 @@ def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
 
 
 def cancelled(batch: Batch, now_ms: int, *, grace_s: int, reason: str = "") -> Batch:
-    """The batch as cancelled at `now_ms`. `reason`: "" if a user has cancelled it."""
+    """The batch as cancelled at `now_ms`. `reason`: "" if a user has cancelled it.
+
+    The rows behind a closed gate were not read, unless its sample has lapsed: then they have to fail.
+    """
+    if batch.sample and batch.gate is not None:
+        batch = sealed_whole(batch) if batch.gate.has_lapsed else sealed_at_sample(batch)
     return replace(
         batch,
         state=open_state(batch),
@@ -208,7 +215,7 @@ def _check_finishable(view: BatchView) -> None:
             f"batch {batch.batch_id} is {batch.state} and its source was not read to its end, so there are "
             "no results to write; start a new run"
         )
-    if not view.is_complete:
+    if not view.has_all_rows:
         raise UsageError(
             f"batch {batch.batch_id} is {batch.state}, and {batch.total - view.all_counts.done:,} of its "
             f"{batch.total:,} rows have no outcome; start a new run"
@@ -240,7 +247,7 @@ def _require_open(view: BatchView, done: str) -> None:
 
 def _is_written(view: BatchView) -> bool:
     """True if the results of the batch are being written, or are about to be."""
-    return view.batch.state is State.AGGREGATING or (view.batch.state is State.RUNNING and view.is_complete)
+    return view.batch.state is State.AGGREGATING or (view.batch.state is State.RUNNING and view.has_all_rows)
 
 
 def describe_hold(hold: Hold) -> str:

@@ -12,6 +12,7 @@ from service.batch.ending import spare_until_ms
 from service.domain.deadlines import deadline_of
 from service.domain.model import Batch, BatchView, Hold, HoldReason, State, iso_time, ms_of
 from service.domain.operation_requests import OperationRequest
+from service.steering.approval.gates import passed, sealed_whole
 from service.steering.decisions import Decide, Decision, cancelled, describe_hold, open_state
 
 
@@ -22,6 +23,8 @@ def hold_ends_ms(batch: Batch, hold: Hold, hold_s: float) -> int | None:
     a user.
     """
     ends = [] if hold.reason == HoldReason.USER else [ms_of(hold.at) + round((batch.hold_s or hold_s) * 1000)]
+    if hold.reason == HoldReason.APPROVAL and batch.gate is not None:
+        ends.append(ms_of(hold.at) + batch.gate.approve_by_s * 1000)
     # The results have to be written before the outcomes expire.
     if batch.ttl:
         ends.append(spare_until_ms(batch))
@@ -45,27 +48,35 @@ def is_overdue(batch: Batch, now_ms: int) -> bool:
 def end_of_hold(hold_s: float) -> Decide:
     """The decision to end a hold whose time is over."""
 
-    def decide(view: BatchView, _request: OperationRequest, now_ms: int) -> Decision:
+    def decide(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
         batch = view.batch
         if batch.state is not State.PAUSED:
             return Decision(f"{batch.batch_id} is {batch.state}")
         if is_overdue(batch, now_ms):
-            return Decision(f"the deadline of {batch.batch_id} has passed: it goes on", _overdue(batch))
+            after = _overdue(batch, request.by, iso_time(now_ms))
+            return Decision(f"the deadline of {batch.batch_id} has passed: it goes on", after)
         hold = expired_hold(batch, hold_s, now_ms)
         if hold is None:
             return Decision(f"{batch.batch_id} is held: {'; '.join(map(describe_hold, batch.holds))}")
         reason = _reason(batch, hold)
+        if hold.reason == HoldReason.APPROVAL and batch.gate is not None:
+            batch = replace(batch, gate=replace(batch.gate, has_lapsed=True))
         after = cancelled(batch, now_ms, grace_s=0, reason=reason)
         return Decision(f"{batch.batch_id} is cancelled: {reason}", after)
 
     return decide
 
 
-def _overdue(batch: Batch) -> Batch:
+def _overdue(batch: Batch, by: str, at: str) -> Batch:
     """The batch without holds. Nothing is sent again: the sweeper fails the rows once all are read."""
+    if batch.sample:
+        # The rows behind the gate fail as well.
+        batch = passed(sealed_whole(batch), by, at)
     return replace(batch, state=open_state(batch), holds=(), work=None, generation=batch.generation + 1)
 
 
 def _reason(batch: Batch, hold: Hold) -> str:
+    if hold.reason == HoldReason.APPROVAL:
+        return f"nobody has approved the sample of {batch.batch_id} in time: it was ready at {hold.at}"
     text = f"it was held and nobody went on with it: {describe_hold(hold)}"
     return f"{text}; its rows expire at {iso_time(batch.ttl * 1000)}" if batch.ttl else text

@@ -21,6 +21,7 @@ from service.domain.model import (
     BatchView,
     Event,
     EventKind,
+    HoldReason,
     Operation,
     State,
     Work,
@@ -30,6 +31,7 @@ from service.domain.model import (
 from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
 from service.runtime.sender import send_all
+from service.steering.approval.decisions import DECISIONS_ON_SAMPLES
 from service.steering.cancellation import work_due_ms
 from service.steering.decisions import DECISIONS, Decide, Decision
 
@@ -37,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 ROWFLEET = "rowfleet"
 """The `by` of operations that the service makes itself."""
+
+_DECISIONS = DECISIONS | DECISIONS_ON_SAMPLES
 
 CHANGES = 10
 """Changes by others that a request follows."""
@@ -48,7 +52,7 @@ async def operate(ports: Ports, request: OperationRequest) -> Operation:
     A request id that was seen before changes nothing, and gets the same answer. Raises UsageError with a
     sentence on what stands there if the request is refused, RetryableError and AccessError.
     """
-    return await decide_and_apply(ports, request, DECISIONS[request.op])
+    return await decide_and_apply(ports, request, _DECISIONS[request.op])
 
 
 async def decide_and_apply(
@@ -149,12 +153,15 @@ def _changed(after: Batch, before: Batch, now_ms: int) -> Batch:
 
 
 def _events(ports: Ports, before: BatchView, after: Batch) -> Sequence[Event]:
-    """The events of a batch that is held now, or held no more."""
+    """The events of a batch that is held now, or held no more, or whose sample waits for approval."""
     was_held, is_held = before.batch.state is State.PAUSED, after.state is State.PAUSED
-    if was_held == is_held or after.cancelled_at:
-        return ()
-    kind = EventKind.PAUSED if is_held else EventKind.RESUMED
-    return ports.events.events(replace(before, batch=after), kind, after.updated_at)
+    kinds: list[EventKind] = []
+    if was_held != is_held and not after.cancelled_at:
+        kinds.append(EventKind.PAUSED if is_held else EventKind.RESUMED)
+    if after.hold(HoldReason.APPROVAL) and not before.batch.hold(HoldReason.APPROVAL):
+        kinds.append(EventKind.SAMPLE_READY)
+    view = replace(before, batch=after)
+    return [event for kind in kinds for event in ports.events.events(view, kind, after.updated_at)]
 
 
 def _operation(request: OperationRequest, decision: Decision, at: str, control: int) -> Operation:

@@ -10,6 +10,7 @@ from service.domain.errors import CsvError, MappingError, UsageError
 from service.domain.model import (
     MAX_ROUND,
     Batch,
+    HoldReason,
     Json,
     State,
     StoredPayload,
@@ -18,6 +19,7 @@ from service.domain.model import (
     iso_time,
 )
 from service.domain.operation_requests import OperationRequest
+from service.steering.approval.gates import passed
 from service.steering.decisions import LIFTED_BY_RESUME, Decision, describe_hold, open_state
 from service.steering.filters import Filters
 from service.steering.selection import Selection
@@ -32,13 +34,13 @@ LEAST_LEFT_S = 86_400
 MOST_SKIPPED = 1_000
 """Skipped rows that an answer lists."""
 
-OPENING = ("redrive", "resume")
-"""Operations that can open a round: `redrive`, and `resume` with the present mapping."""
+OPENING = ("redrive", "resume", "approve")
+"""Operations that can open a round: `redrive`, and `resume` or `approve` with the present mapping."""
 
 
 def opens_round(request: OperationRequest) -> bool:
     """True for a request that opens a round, which takes a pass over the batch by the fleet."""
-    return request.op == "redrive" or (request.op == "resume" and bool(request.args.get("mapping_now")))
+    return request.op == "redrive" or (request.op in OPENING and bool(request.args.get("mapping_now")))
 
 
 def redrivable_until(batch: Batch) -> str | None:
@@ -54,10 +56,12 @@ def filters_of(request: OperationRequest) -> Filters:
 def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, now_ms: int) -> None:
     """Raise UsageError, saying what stands there, if no round can be opened for the request."""
     if batch.state is State.PAUSED and bool(request.args.get("mapping_now")) and filters.is_empty:
-        held = [hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME]
+        # The sample runs again, and waits for approval again.
+        lifted = LIFTED_BY_RESUME | {HoldReason.APPROVAL}
+        held = [hold for hold in batch.holds if hold.reason not in lifted]
         if held:
             raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, held))}")
-    elif request.op == "resume":
+    elif request.op in ("resume", "approve"):
         _refuse_resume(batch)
     else:
         _check_ended(batch)
@@ -126,7 +130,9 @@ class NextRound:
         if not batch.is_round(self.incarnation, self.round):
             raise UsageError(f"batch {batch.batch_id} is in round {batch.round} by now")
         selection = self.selection
-        lacking = 0 if batch.total is None else batch.total - len(selection.kept) - selection.selected
+        # A redrive leaves the gate behind.
+        known = (len(batch.sample) if request.op != "redrive" else 0) or batch.total or 0
+        lacking = 0 if batch.total is None else known - len(selection.kept) - selection.selected
         is_unread = self.reads_on(batch)
         if not selection.selected and not lacking and not is_unread:
             return Decision(self._nothing(batch), facts={"due": 0, **self._skipped()})
@@ -161,6 +167,9 @@ class NextRound:
             same_id=bool(request.args.get("same_id")),
             deadline_at=_deadline(batch, request, now_ms),
         )
+        if request.op == "redrive" and after.gate is not None and not after.gate.is_open:
+            # Who has rows run again after the end of the batch has decided on its sample.
+            after = passed(after, request.by, iso_time(now_ms))
         after = replace(after, state=open_state(after))
         return after if self.definition is None else with_mapping(after, self.definition)
 

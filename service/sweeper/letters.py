@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from service.batch.row_checks import check_round, highest_sendable_row, is_of_batch
+from service.batch.row_checks import check_round, highest_sendable_row, is_of_batch, is_superseded
 from service.domain.errors import PoisonMessageError
 from service.domain.events import IngestMessage, decode_ingest, unwrapped
 from service.domain.message_format import encode
@@ -29,7 +29,7 @@ async def row_letter(table: Table, body: str) -> tuple[RowMessage, BatchView]:
         return row, view
     check_round(row, view.batch)
     most = highest_sendable_row(view.batch)
-    if row.number > most:
+    if row.number > most and not is_superseded(row, view.batch):
         raise PoisonMessageError(f"row {row.number} of a batch that has sent {most} rows at most")
     return row, view
 

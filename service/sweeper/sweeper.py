@@ -215,7 +215,7 @@ class Sweeper:
         targets = self._interventions.targets
         if await self._end_hold_if_due(view.batch):
             return
-        if is_void(view):
+        if is_void(view) or view.has_its_sample:
             # Whoever committed the last row may have died before its check.
             await self._interventions.check_again(view.batch)
         elif await targets.is_trial_due(view):

@@ -15,7 +15,7 @@ from service.batch.outages import OutageBoard
 from service.batch.role_ports import Ports
 from service.domain.errors import BatchRejectedError
 from service.domain.model import BatchView, HoldReason, ms_of
-from service.recovery.missing_rows import last_sent_row
+from service.recovery.missing_rows import sent_rows
 from service.recovery.recovery import Recovery
 from service.steering.expiry import is_overdue
 from service.steering.target_hold import (
@@ -132,7 +132,7 @@ def _is_tried_out(view: BatchView, state: TrialState) -> bool:
     The last rows that were sent may be ones that the target never serves: it would hold the batch for them
     for ever, and the rows that are still to be read would never be tried.
     """
-    left = last_sent_row(view.batch) - view.all_counts.done
+    left = sent_rows(view.batch) - view.all_counts.done
     return state.sent >= max(LEAST_TRIALS, TRIALS_PER_ROW * left)
 
 

@@ -325,15 +325,19 @@ def _should_process(row: RowMessage, batch: Batch) -> bool:
         log.info("row_dropped", reason="it is of an earlier batch with this id")
         return False
     check_round(row, batch)
+    if is_superseded(row, batch):
+        # Before its number is looked at: a row of a random sample lies beyond all rows that are sent later.
+        log.info(
+            "row_dropped", state=batch.state, row_round=row.round, batch_round=batch.round,
+            row_generation=row.generation, batch_generation=batch.generation,
+        )  # fmt: skip
+        return False
     most = highest_sendable_row(batch)
     if batch.total is not None and row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch of {most} rows")
     if batch.state is State.SPLITTING and row.number > most:
         raise PoisonMessageError(f"row {row.number} of a batch that is split up to row {most} at most")
-    if is_superseded(row, batch) or not takes(batch, row):
-        log.info(
-            "row_dropped", state=batch.state, row_round=row.round, batch_round=batch.round,
-            row_generation=row.generation, batch_generation=batch.generation,
-        )  # fmt: skip
+    if not takes(batch, row):
+        log.info("row_dropped", state=batch.state)
         return False
     return True

@@ -37,6 +37,7 @@ from service.domain.model import (
     PackedReply,
     Recount,
     RowError,
+    SampleGate,
     Source,
     State,
     Status,
@@ -310,6 +311,20 @@ async def test_a_round_opens_in_one_operation(table: Table) -> None:
     assert view is not None
     assert view.batch == second
     assert await table.definition(BATCH.batch_id, "newer") == '{"newer": 1}'
+
+
+async def test_a_gate_is_stored_and_opened_by_operations(table: Table) -> None:
+    """The sample that a splitter has reached, and who has let the other rows through."""
+    gate = SampleGate(2, is_random=True, conditions={"success": ">= 98%"})
+    opened = replace(BATCH, gate=gate)
+    await table.open(opened, "{}")
+    reached = replace(gate, end=Checkpoint(9, 99, 10), numbers=(3, 7))
+    held = replace(opened, state=State.RUNNING, total=9, control=1, gate=reached)
+    assert await table.operate(opened, held, Operation("sample", "s1", "rowfleet", NOW, 1))
+    passed = replace(reached, opened_by="ada", opened_at=NOW)
+    split_on = replace(held, state=State.SPLITTING, total=None, control=2, gate=passed)
+    assert await table.operate(held, split_on, Operation("approve", "r1", "ada", NOW, 2))
+    assert await table.read(BATCH.batch_id) == BatchView(split_on, Counts())
 
 
 async def test_an_operation_is_made_on_the_batch_that_it_was_decided_on(table: Table) -> None:

@@ -4,7 +4,6 @@ The item layout in DynamoDB is in `batch_items.py` and `row_items.py` of `adapte
 """
 
 from service.domain.model.batch import (
-    CHECKPOINT_ROWS,
     DEFAULT_PRIORITY,
     DEFAULT_WEIGHT,
     FINAL_STATES,
@@ -14,13 +13,13 @@ from service.domain.model.batch import (
     MAX_WEIGHT,
     Batch,
     BatchView,
-    Checkpoint,
     Dialect,
     State,
     Trouble,
 )
 from service.domain.model.counts import COUNTER_FIELDS, FAILURE_COUNTS, Counts, Recount
 from service.domain.model.event import ENDINGS, MAX_BODY_BYTES, Event, EventKind, fitting_json
+from service.domain.model.gate import DEFAULT_APPROVE_BY_S, MAX_SAMPLE, SampleGate
 from service.domain.model.ids import (
     MAX_ROWS,
     ROW_DIGITS,
@@ -35,6 +34,8 @@ from service.domain.model.ids import (
     row_number,
 )
 from service.domain.model.locations import (
+    CHECKPOINT_ROWS,
+    Checkpoint,
     Location,
     Source,
     StoredPayload,
@@ -79,6 +80,7 @@ __all__ = [
     "CHECKPOINT_ROWS",
     "COUNTER_FIELDS",
     "CUT_NOTE",
+    "DEFAULT_APPROVE_BY_S",
     "DEFAULT_PRIORITY",
     "DEFAULT_WEIGHT",
     "ENDINGS",
@@ -93,6 +95,7 @@ __all__ = [
     "MAX_PRIORITY",
     "MAX_ROUND",
     "MAX_ROWS",
+    "MAX_SAMPLE",
     "MAX_TOKEN_CHARS",
     "MAX_WEIGHT",
     "OWN_COLUMNS",
@@ -123,6 +126,7 @@ __all__ = [
     "PastOutcome",
     "Recount",
     "RowError",
+    "SampleGate",
     "Source",
     "State",
     "Status",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.domain.model.counts import Counts, Recount
+from service.domain.model.gate import SampleGate, gate_id
 from service.domain.model.ids import batch_id, identity
-from service.domain.model.locations import Location, Source, StoredPayload
-from service.domain.model.steering import Hold, Tolerance, Work
+from service.domain.model.locations import CHECKPOINT_ROWS, Checkpoint, Location, Source, StoredPayload
+from service.domain.model.steering import Hold, HoldReason, Tolerance, Work
 from service.domain.model.values import Json
 
 MAX_ROUND = 999
@@ -22,9 +23,6 @@ MAX_PRIORITY, DEFAULT_PRIORITY = 9, 5
 
 MAX_WEIGHT, DEFAULT_WEIGHT = 1_000, 1
 """Weights of batches go from 1 to 1,000: shares of a target's slots among batches of one priority."""
-
-CHECKPOINT_ROWS = 2_000
-"""Rows between two checkpoints of a split, unless set otherwise."""
 
 
 class State(StrEnum):
@@ -82,19 +80,6 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Progress of a split: `rows` are sent for certain; the next one starts at `byte_offset` and `line`.
-
-    `blanks` is the number of blank records that were skipped before.
-    """
-
-    rows: int = 0
-    byte_offset: int = 0
-    line: int = 1
-    blanks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Trouble:
     """The reason why the results of a batch could not be written: the last of `tries` failures in a row.
 
@@ -149,7 +134,8 @@ class Batch:
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
     all others are due. `digests` are the mapping digests of the rounds before this one. `same_id`: calls have
     the idempotency keys of the first round.
-    `event_kinds`: kinds of events that others are told of.
+    `event_kinds`: kinds of events that others are told of. `gate`: the sample that it asks approval for, None
+    if it asks for none; `sample_option` has the options of the job as text.
     """
 
     tool_name: str
@@ -211,6 +197,8 @@ class Batch:
     carried: Counts = field(default_factory=Counts)
     digests: tuple[str, ...] = ()
     same_id: bool = False
+    gate: SampleGate | None = None
+    sample_option: str = ""
 
     @property
     def batch_id(self) -> str:
@@ -248,9 +236,25 @@ class Batch:
         return 0 < self.ttl <= now_ms // 1000
 
     @property
+    def sample(self) -> Sequence[int]:
+        """The numbers of the only rows that may be called, ascending, while the gate of the batch is closed.
+
+        () if there is no such limit: also before the splitter has reached the gate, and in a cancelled batch.
+        """
+        gate = self.gate
+        return () if gate is None or gate.is_open or self.cancelled_at else gate.sample
+
+    @property
+    def gate_id(self) -> str:
+        """The name of the gate in this round."""
+        return gate_id(self.identity, self.round)
+
+    @property
     def due(self) -> int | None:
-        """The rows that need an outcome of this round; None until the batch is sealed."""
-        return None if self.total is None else self.total - self.carried.done
+        """The rows that need an outcome of this round, or of its sample; None until the batch is sealed."""
+        if self.total is None:
+            return None
+        return (len(self.sample) or self.total) - self.carried.done
 
     def hold(self, reason: str) -> Hold | None:
         """The hold with this reason, if the batch has it."""
@@ -286,6 +290,18 @@ class BatchView:
         """The counts of this round since a user has last gone on in spite of failures."""
         batch = self.batch
         return self.counts - batch.forgiven if batch.judged_round == batch.round else self.counts
+
+    @property
+    def has_its_sample(self) -> bool:
+        """True if every row of its sample has an outcome, and nobody was asked to approve it."""
+        batch = self.batch
+        is_open = batch.state in (State.RUNNING, State.PAUSED) and batch.hold(HoldReason.APPROVAL) is None
+        return is_open and bool(batch.sample) and self.is_complete
+
+    @property
+    def has_all_rows(self) -> bool:
+        """True if every row of the batch has an outcome, so that its results can be written."""
+        return self.is_complete and not self.batch.sample
 
     @property
     def is_complete(self) -> bool:

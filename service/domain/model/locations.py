@@ -14,6 +14,10 @@ def parse_url(url: str) -> tuple[str, str]:
     return bucket, key
 
 
+CHECKPOINT_ROWS = 2_000
+"""Rows between two checkpoints of a split, unless set otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The object that a batch reads. `etag` is unquoted; `size` in bytes; `version` is "" if unversioned."""
@@ -63,3 +67,16 @@ class StoredPayload:
     def url(self) -> str:
         """`s3://bucket/key`."""
         return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Progress of a split: `rows` are sent for certain; the next one starts at `byte_offset` and `line`.
+
+    `blanks` is the number of blank records that were skipped before.
+    """
+
+    rows: int = 0
+    byte_offset: int = 0
+    line: int = 1
+    blanks: int = 0

@@ -16,10 +16,12 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
-from service.domain.model import MAX_DEADLINE_S, Json
+from service.domain.approval.options import duration_s
+from service.domain.model import MAX_DEADLINE_S, MAX_SAMPLE, Json
 from service.domain.money import units_of
 from service.domain.tolerance import DEFAULT_FIRST, read_tolerance
 from service.mapping.syntax.problems import Report, ValuePath, dotted, suggest
@@ -173,6 +175,28 @@ KeepReplies = Literal["none", "failed", "all"]
 """The rows whose replies are kept."""
 
 
+class ApproveForm(Form):
+    """`approve`: the rows that are run before the others wait for approval."""
+
+    sample: int = Field(ge=1, le=MAX_SAMPLE)
+    random: bool = False
+    by: int | str = "24h"
+
+    @field_validator("by")
+    @classmethod
+    def _is_a_time(cls, value: int | str) -> int | str:
+        duration_s(value)
+        return value
+
+
+class ApproveIfForm(Form):
+    """`approve_if`: conditions that approve a sample, such as `>= 98%`; `domain.approval` reads them."""
+
+    success: str | None = None
+    fill: dict[str, str] | None = None
+    cost_per_row_usd: str | None = None
+
+
 class RunForm(Form):
     """A run definition: the top of a mapping file, without `output_mappings`."""
 
@@ -185,6 +209,14 @@ class RunForm(Form):
     csv: CsvForm = CsvForm()
     keep_replies: KeepReplies = "all"
     pricing: Any = None  # auto, or a PricingForm
+    approve: ApproveForm | None = None
+    approve_if: ApproveIfForm | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_approves(self) -> Self:
+        if self.approve_if is not None and self.approve is None:
+            raise ValueError("approve_if needs approve, such as {sample: 20}: there is no sample to look at")
+        return self
 
 
 class ExtractionForm(Form):

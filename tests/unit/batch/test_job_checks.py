@@ -58,6 +58,13 @@ def test_other_tolerated_failures_are_another_run():
     assert "another tolerate: its tolerate is 'any=5,first=0" in refusal(batch, JOB, SOURCE)
 
 
+def test_another_sample_is_another_run():
+    """The options are compared in one form."""
+    batch = replace(BATCH, sample_option="sample=5, approve_by=60")
+    assert refusal(batch, replace(JOB, sample=5, approve_by=60), SOURCE) == ""
+    assert "another approval: its approval is 'sample=5, approve_by=60'" in refusal(batch, JOB, SOURCE)
+
+
 def test_the_job_that_opened_a_batch_is_its_own():
     """By the message, by S3's sequencer, or by the incarnation that the sweeper names."""
     assert is_own_job(BATCH, JOB, "m1")

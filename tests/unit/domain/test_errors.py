@@ -13,7 +13,7 @@ CLASSES = {
         "DeadlineError", "WorkerLostError",
     },
     FailureClass.RATE_LIMIT: {"AgentThrottledError"},
-    FailureClass.CANCELLED: {"CancelledError"},
+    FailureClass.CANCELLED: {"CancelledError", "NotApprovedError"},
     FailureClass.UNAVAILABLE: {"AgentOutageError", "AgentCredentialsError"},
     FailureClass.REJECTED: {
         "RowRejectedError", "BadRecordError", "InputError", "AgentRejectedError", "ExtractionError",

@@ -80,7 +80,8 @@ def test_a_job_without_mapping_or_source_is_poison(change, reason):
     ("change", "reason"),
     [
         ({"task_token": "t" * 2_049}, "'task_token' is no text of 1 to 2,048 characters"),
-        ({"options": {"approve": 5}}, "'approve' is not supported"),
+        ({"options": {"sample": 1_001}}, "job option 'sample': 1001 is no sample"),
+        ({"options": {"approve_if": "success"}}, "job option 'approve_if': 'success' is no condition"),
         ({"options": {"paused": True}}, "'paused' is not supported"),
         ({"options": {"colour": 5}}, "'colour' is unknown"),
         ({"options": {"colour": None}}, "'colour' is unknown"),

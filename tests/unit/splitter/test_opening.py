@@ -299,10 +299,10 @@ async def test_an_unknown_mapping_is_a_failed_batch(lab):
 async def test_a_job_with_an_unsupported_option_is_a_failed_batch(lab):
     """A planned option is refused in words, never ignored."""
     await lab.put(table_of(3))
-    await split(lab, lab.job(options={"approve": True}))
+    await split(lab, lab.job(options={"paused": True}))
     batch = await batch_of(lab)
     assert batch.state is State.FAILED
-    assert "approve" in batch.error
+    assert "paused" in batch.error
     assert await lab.sent_rows() == []
 
 

@@ -274,8 +274,8 @@ async def test_a_held_batch_goes_on_with_the_present_mapping(lab, batch, correct
 
 async def test_a_hold_that_needs_a_decision_stays(lab, batch, corrected):
     """A new mapping is no approval."""
-    await change(lab, state=State.PAUSED, holds=(Hold(HoldReason.APPROVAL, "rowfleet", "noon"),))
-    with pytest.raises(UsageError, match=r"is held: approval"):
+    await change(lab, state=State.PAUSED, holds=(Hold(HoldReason.BUDGET, "rowfleet", "noon"),))
+    with pytest.raises(UsageError, match=r"is held: budget"):
         await redrive(lab).open_round(asked(op="resume", mapping_now=True))
 
 

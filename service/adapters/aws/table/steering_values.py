@@ -10,12 +10,14 @@ from service.adapters.aws.table.values import Item, Value, decode, encode
 from service.domain.model import (
     COUNTER_FIELDS,
     Batch,
+    Checkpoint,
     Counts,
     Hold,
     Json,
     Limit,
     OnExceeded,
     Operation,
+    SampleGate,
     StoredPayload,
     Tolerance,
     Work,
@@ -25,6 +27,7 @@ from service.domain.model import (
 _PLAIN = (
     "control", "generation", "cancelled_at", "cancel_reason", "hold_s", "trouble_pause_s", "grace_s",
     "unread_from", "max_concurrency", "judged_round", "digests", "tolerate_option", "same_id",
+    "sample_option",
 )  # fmt: skip
 """Attributes that hold a field of the batch as it is; left out while the field has its default."""
 
@@ -32,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "control": 0, "generation": 0, "cancelled_at": "", "cancel_reason": "", "hold_s": None,
     "trouble_pause_s": None,
     "grace_s": 0, "unread_from": 0, "max_concurrency": None, "judged_round": 0, "digests": (),
-    "tolerate_option": "", "same_id": False,
+    "tolerate_option": "", "same_id": False, "sample_option": "",
 }  # fmt: skip
 
 _COUNTS = ("carried", "forgiven")
@@ -55,6 +58,8 @@ def steering_values(batch: Batch) -> Item:
         values["kept"] = encode(
             {"bucket": kept.bucket, "key": kept.key, "bytes": kept.size, "sha256": kept.sha256}
         )
+    if batch.gate is not None:
+        values["gate"] = encode(asdict(batch.gate))
     for name in _COUNTS:
         if (counts := getattr(batch, name)) != Counts():
             values[name] = encode(asdict(counts))
@@ -73,6 +78,7 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
     fields["kept"] = (
         StoredPayload(kept["bucket"], kept["key"], kept["bytes"], kept["sha256"]) if kept else None
     )
+    fields["gate"] = _gate_of(values.get("gate"))
     for name in _COUNTS:
         counts = values.get(name, {})
         fields[name] = Counts(**{counter: counts.get(counter, 0) for counter in COUNTER_FIELDS})
@@ -82,6 +88,13 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
 def work_value(work: Work) -> Value:
     """Work as a map."""
     return encode({"kind": str(work.kind), "control": work.control, "after": work.after})
+
+
+def _gate_of(value: Json) -> SampleGate | None:
+    if not value:
+        return None
+    end = value["end"] and Checkpoint(**value["end"])
+    return SampleGate(**{**value, "numbers": tuple(value["numbers"]), "end": end})
 
 
 def _tolerance_json(tolerance: Tolerance) -> Json:

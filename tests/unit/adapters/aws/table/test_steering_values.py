@@ -6,9 +6,11 @@ from service.adapters.aws.table.steering_values import steering_of, steering_val
 from service.adapters.aws.table.values import decode
 from service.domain.model import (
     Batch,
+    Checkpoint,
     Counts,
     Hold,
     Location,
+    SampleGate,
     Source,
     State,
     StoredPayload,
@@ -34,6 +36,10 @@ STEERED = replace(
     kept=StoredPayload("b", "work/k", 10, "aa"),
     carried=Counts(succeeded=5, cancelled=1, failed=1),
     digests=("d1", "d2"),
+    gate=SampleGate(
+        2, True, 60, {"fill.a": ">= 1%"}, Checkpoint(9, 99, 10), (3, 7), "ada", "t", has_lapsed=True
+    ),
+    sample_option="sample=2",
 )
 
 
