@@ -186,7 +186,7 @@ output "state_machine_arn" {
 }
 
 output "operator_policy_json" {
-  description = "Policy for operators: every rowfleet command about runs, dead-letters and setup --check, but neither setup itself nor scaler; it writes neither table nor results."
+  description = "Policy for operators: every rowfleet command about runs, dead-letters and setup --check, but neither setup itself, scaler nor purge; it writes neither table nor results."
   value       = one(module.fleet[*].operator_policy_json)
 }
 

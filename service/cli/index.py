@@ -58,6 +58,10 @@ COMMANDS = {
     "finish": CommandEntry(
         "operations", "Write the results of a batch again, from the outcomes of its rows."
     ),
+    "purge": CommandEntry(
+        "operations",
+        "Delete a batch that has ended: its rows, replies and results, and all else that is stored for it.",
+    ),
     "redrive": CommandEntry(
         "redrive", "Run failed rows of a batch again. Filters combine; without one all failed rows run."
     ),

@@ -128,6 +128,43 @@ async def test_listing_shows_a_changed_object_by_its_etag(kit: ObjectsUnderTest)
     assert (await kit.objects.listing(kit.bucket, "", limit=1)).after is None
 
 
+async def test_objects_below_a_prefix_are_deleted(kit: ObjectsUnderTest) -> None:
+    """Or one alone, if only it is meant; where nothing is left, 0."""
+    for key in ("a/1", "a/2", "a/2.old", "ab", "b/1"):
+        await kit.put(key, b"x")
+    assert await kit.objects.delete(kit.bucket, "a/2", is_prefix=False) == 1
+    assert await kit.objects.delete(kit.bucket, "a/2", is_prefix=False) == 0
+    assert await kit.objects.delete(kit.bucket, "a/") == 2
+    assert await kit.objects.delete(kit.bucket, "a/") == 0
+    left = await kit.objects.listing(kit.bucket, "")
+    assert [source.key for source in left.sources] == ["ab", "b/1"]
+
+
+async def test_large_objects_are_deleted(kit: ObjectsUnderTest) -> None:
+    """On this machine they are files."""
+    await kit.put("a/large", b"x" * 200_000)
+    assert await kit.objects.delete(kit.bucket, "a/") == 1
+    with pytest.raises(SourceError, match="does not exist"):
+        await kit.objects.head(kit.bucket, "a/large")
+
+
+async def test_all_versions_are_deleted(moto_endpoint: str, names: ResourceNames) -> None:
+    """In a bucket with versions nothing is left of an object, not even the mark of an earlier deletion."""
+    async with open_clients(AwsOptions(REGION, moto_endpoint, ACCESS_KEY, SECRET_KEY)) as clients:
+        await clients.s3.create_bucket(Bucket=names.bucket)
+        await clients.s3.put_bucket_versioning(
+            Bucket=names.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        kit = ObjectsUnderTest(S3Objects(clients), names.bucket)
+        for body in (b"1", b"2"):
+            await kit.put("a", body)
+        await clients.s3.delete_object(Bucket=names.bucket, Key="a")
+        assert await kit.objects.delete(names.bucket, "a") == 3
+        page = await clients.s3.list_object_versions(Bucket=names.bucket)
+        assert not page.get("Versions")
+        assert not page.get("DeleteMarkers")
+
+
 async def test_listing_a_missing_bucket_is_an_error(clients: Clients, names: ResourceNames) -> None:
     """On S3 a missing bucket raises AccessError that names it, instead of an empty listing."""
     with pytest.raises(AccessError, match=f"s3://{names.bucket}/config/ does not exist"):

@@ -451,6 +451,37 @@ async def test_recent_lists_the_newest_first(table: Table) -> None:
     ]
 
 
+# -- deletion
+
+
+async def test_a_batch_is_deleted(table: Table) -> None:
+    """Its rows first, partition by partition; then all else, and it itself. Other batches stay."""
+    other = replace(BATCH, execution_id="exec-2")
+    for batch in (BATCH, other):
+        await table.open(batch, "{}")
+        assert await table.commit(replace(commit(outcome(1), outcome(2)), batch_id=batch.batch_id)) == ()
+        await table.keep_answer(batch, Operation("pause", "r1", "me", LATER, 0, {}, {"text": "no"}))
+    rows = 0
+    for partition in range(BATCH.partitions):
+        while number := await table.delete_rows(BATCH, partition):
+            rows += number
+    assert rows == 2
+    assert await table.outcome(BATCH, 1) is None
+    assert not await table.delete_batch(replace(BATCH, state=State.SUCCEEDED))
+    assert not await table.delete_batch(replace(BATCH, control=7))
+    assert await table.definition(BATCH.batch_id, BATCH.mapping_digest) == "{}"
+    assert await table.delete_batch(BATCH)
+    assert await table.read(BATCH.batch_id) is None
+    assert await table.definition(BATCH.batch_id, BATCH.mapping_digest) is None
+    assert await table.operation(BATCH, "r1") is None
+    assert not await table.delete_batch(BATCH)
+    view = await table.read(other.batch_id)
+    assert view is not None
+    assert view.counts.succeeded == 2
+    assert await table.outcome(other, 2) is not None
+    assert await table.definition(other.batch_id, other.mapping_digest) == "{}"
+
+
 # -- commits
 
 

@@ -98,6 +98,14 @@ class MemoryObjects:
         await self.put(bucket, key, body, content_type=content_type)
         return True
 
+    async def delete(self, bucket: str, prefix: str, *, is_prefix: bool = True) -> int:
+        """Delete objects below a prefix, or the one with this key; return their number."""
+        listing = await self.listing(bucket, prefix)
+        found = [source for source in listing.sources if is_prefix or source.key == prefix]
+        for source in found:
+            del self.stored[bucket, source.key]
+        return len(found)
+
     async def check_writable(self, bucket: str, key: str) -> None:
         """Raise AccessError if this object is `refused`."""
         await asyncio.sleep(0)

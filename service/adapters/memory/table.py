@@ -20,6 +20,7 @@ from service.adapters.aws.table.row_items import (
 )
 from service.adapters.aws.table.shared_records import check_record_size
 from service.adapters.aws.table.values import Item, item_bytes
+from service.adapters.memory.deletion import MemoryDeletion
 from service.adapters.memory.outbox import MemoryOutbox
 from service.domain.model import (
     Batch,
@@ -57,10 +58,10 @@ CounterKey = tuple[int, int, str]
 """Round, slot and incarnation."""
 
 
-class MemoryTable(MemoryOutbox):
+class MemoryTable(MemoryDeletion, MemoryOutbox):
     """Batches, counters and outcomes in dictionaries.
 
-    Nothing is deleted, but batches past their `ttl` by `now_ms` count as absent; by default none has expired.
+    Nothing expires by itself, but batches past their `ttl` by `now_ms` count as absent; by default none has.
     """
 
     def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:

@@ -89,5 +89,10 @@ class LargeInputs:
 
 def input_key(invocation_id: str, sha256: str) -> str:
     """`work/inputs/{tool}/{execution}/{round}/{row}/{sha256}.json`, with unsafe characters made slashes."""
-    folder = _UNSAFE_IN_KEYS.sub("/", invocation_id).strip("/")
-    return f"{_KEY_PREFIX}{folder}/{sha256[:_DIGEST_DIGITS]}.json"
+    return f"{inputs_prefix(invocation_id)}{sha256[:_DIGEST_DIGITS]}.json"
+
+
+def inputs_prefix(id_: str) -> str:
+    """The prefix of the inputs of a call, or of all calls of a batch with this identity."""
+    folder = _UNSAFE_IN_KEYS.sub("/", id_).strip("/")
+    return f"{_KEY_PREFIX}{folder}/"

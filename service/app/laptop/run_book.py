@@ -102,6 +102,10 @@ class RunBook:
         """The newest run of the same file and mapping, whatever its limit of rows."""
         return await self._pointed(f"files/{whole_key}")
 
+    def key_of(self, batch_id: str) -> tuple[str, str]:
+        """Bucket and key of the record of a run."""
+        return self._bucket, f"{FOLDER}{_name_of(batch_id)}.json"
+
     async def written(self, path: Path) -> list[WrittenFile]:
         """The files that runs have written to this place, the newest last."""
         found = await self._get(_name_of_path(path))

@@ -1,4 +1,4 @@
-"""Commands that operate on a batch: `pause`, `resume`, `cancel`, `set`, `finish`."""
+"""Commands that operate on a batch: `pause`, `resume`, `cancel`, `set`, `finish`, `purge`."""
 
 from __future__ import annotations
 
@@ -148,6 +148,28 @@ def finish(
     For a batch of this machine they are written to the place of its run.
     """
     _operate("finish", batch, {}, where, endpoint_url, region, as_json=as_json)
+
+
+@app.command()
+def purge(
+    batch: BatchArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    where: PlaceOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Delete a batch that has ended: its rows, replies and results, and all else that is stored for it.
+
+    Its source stays, and so do files that were written to this machine. An interrupted purge can be
+    repeated within 20 hours.
+    """
+    # Imported for this command alone.
+    from service.cli.batches.purging import purge_and_show  # noqa: PLC0415
+
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    side = place_option(where, endpoint_url, region)
+    purge_and_show(AskedOperation("purge", batch, {}, side, as_json), settings, yes=yes)
 
 
 def _operate(

@@ -264,6 +264,11 @@ class Batch:
         """The digest of the mapping by which the rows of a round were served."""
         return self.digests[round_ - 1] if round_ <= len(self.digests) else self.mapping_digest
 
+    def is_as_read(self, read: Batch) -> bool:
+        """True if this is the batch that was read as `read`, and no operation has changed it since."""
+        mine = (self.identity, self.state, self.round, self.control)
+        return mine == (read.identity, read.state, read.round, read.control)
+
     @property
     def results(self) -> Location:
         """The place of this round's files: `output`, or a folder in it for each later round."""

@@ -119,6 +119,13 @@ class Objects(Protocol):
         """
         ...
 
+    async def delete(self, bucket: str, prefix: str, *, is_prefix: bool = True) -> int:
+        """Delete up to `LISTING_LIMIT` objects below `prefix`, or the one with exactly this key.
+
+        All their versions are deleted. Return the number of objects and versions, 0 if none is left.
+        """
+        ...
+
     async def check_writable(self, bucket: str, key: str) -> None:
         """Raise AccessError or ConfigError if this object could not be written. Leaves nothing behind."""
         ...

@@ -244,6 +244,21 @@ class Table(Outbox, Protocol):
         """
         ...
 
+    async def delete_rows(self, batch: Batch, partition: int) -> int:
+        """Delete some rows of a partition, whatever their round or incarnation.
+
+        Return their number, 0 if none is left.
+        """
+        ...
+
+    async def delete_batch(self, batch: Batch) -> bool:
+        """Delete what else is stored under the id of the batch, and the batch itself last.
+
+        That are definitions, counters, operations, events, and rows that are left. If it is interrupted, the
+        batch is still there. False if the stored batch has another state, round or `control`, or is gone.
+        """
+        ...
+
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, in no particular order, from the index `by_status`: eventually consistent."""
         ...

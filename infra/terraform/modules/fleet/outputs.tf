@@ -87,7 +87,7 @@ output "state_machine_arn" {
 }
 
 output "operator_policy_json" {
-  description = "Policy for operators: every rowfleet command about runs, dead-letters and setup --check, but neither setup itself nor scaler; it writes neither table nor results."
+  description = "Policy for operators: every rowfleet command about runs, dead-letters and setup --check, but neither setup itself, scaler nor purge; it writes neither table nor results."
   value       = data.aws_iam_policy_document.user["operator"].json
 }
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from service.adapters.aws.clients import Clients
 from service.adapters.aws.errors import AwsCall, error_code, http_status, perform
 from service.adapters.aws.s3.upload import S3Upload
-from service.domain.errors import RowfleetError, SourceError
+from service.domain.errors import AccessError, RetryableError, RowfleetError, SourceError
 from service.domain.model import Source
 from service.domain.ports import LISTING_LIMIT, Listing, StoredFile, UploadProgress
 
@@ -124,6 +124,29 @@ class S3Objects:
         except ClientError:
             return False
         return True
+
+    async def delete(self, bucket: str, prefix: str, *, is_prefix: bool = True) -> int:
+        """Delete the versions of objects below a prefix, or of the one with this key; return their number."""
+        url = f"s3://{bucket}/{prefix}"
+        page = await perform(
+            self._call("s3:ListBucketVersions", url),
+            self._s3.list_object_versions(Bucket=bucket, Prefix=prefix, MaxKeys=LISTING_LIMIT),
+        )
+        found = [
+            {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+            for entry in [*(page.get("Versions") or ()), *(page.get("DeleteMarkers") or ())]
+            if is_prefix or entry["Key"] == prefix
+        ]
+        if not found:
+            return 0
+        call = self._call("s3:DeleteObject and s3:DeleteObjectVersion", url, writes=True)
+        done = await perform(
+            call, self._s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+        )
+        for error in done.get("Errors") or ():
+            text = f"{url}: {error.get('Code')} {error.get('Message', '')} ({error.get('Key')})"
+            raise (AccessError if error.get("Code") == "AccessDenied" else RetryableError)(text)
+        return len(found)
 
     async def check_writable(self, bucket: str, key: str) -> None:
         """Begin an upload of this object and abort it: S3 checks bucket, permission and encryption key.

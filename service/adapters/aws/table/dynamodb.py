@@ -37,6 +37,7 @@ from service.adapters.aws.table.conditions import (
     is_in_round,
     is_under_way,
 )
+from service.adapters.aws.table.deletions import Deletions
 from service.adapters.aws.table.keys import (
     BATCH_SORT,
     META_PREFIX,
@@ -104,6 +105,13 @@ class DynamoTable(DynamoOutbox):
             self._dynamodb, name, self._update_call, self._call(both, writes=True, expects=_TRANSACT_CODES)
         )
         self._queries = Queries(clients, name, self._call("dynamodb:Query"))
+        self._deletions = Deletions(
+            self._dynamodb,
+            name,
+            self._queries,
+            deleting=self._call("dynamodb:BatchWriteItem", writes=True),
+            ending=self._call("dynamodb:DeleteItem", writes=True, expects=frozenset({_CONDITION_FAILED})),
+        )
 
     async def open(
         self, batch: Batch, definition: str, *, replacing: Batch | None = None, events: Sequence[Event] = ()
@@ -307,6 +315,15 @@ class DynamoTable(DynamoOutbox):
     async def done_numbers(self, batch: Batch, partition: int, *, after: int, limit: int) -> NumberPage:
         """Numbers of a partition's rows that need no outcome any more: like `outcomes`, without the data."""
         return await self._queries.done_numbers(batch, partition, after, limit)
+
+    async def delete_rows(self, batch: Batch, partition: int) -> int:
+        """Delete some rows of a partition; return their number."""
+        return await self._deletions.rows(batch, partition)
+
+    async def delete_batch(self, batch: Batch) -> bool:
+        """Delete what else the batch has, and the batch itself last; see `Table.delete_batch`."""
+        stored = await self._get_batch(batch.batch_id)
+        return stored is not None and stored.is_as_read(batch) and await self._deletions.batch(batch)
 
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, from the sparse index `by_status`."""

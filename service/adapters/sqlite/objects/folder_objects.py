@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 
 from service.adapters.sqlite.connection import StoreConnection
 from service.adapters.sqlite.objects.files import ObjectFiles
 from service.adapters.sqlite.objects.rows import (
     ObjectRow,
+    count_objects,
+    delete_objects,
     end_upload,
     listed_objects,
     save_object,
@@ -91,6 +94,17 @@ class FolderObjects:
         )
         await self._files.remove(row.name if replaced is None else replaced)
         return replaced is not None
+
+    async def delete(self, bucket: str, prefix: str, *, is_prefix: bool = True) -> int:
+        """Delete objects below a prefix, or the one with this key, and their uploads; return their number."""
+
+        def delete(connection: sqlite3.Connection) -> tuple[int, list[str]]:
+            found = count_objects(connection, bucket, prefix, is_prefix=is_prefix)
+            return found, delete_objects(connection, bucket, prefix, is_prefix=is_prefix)
+
+        number, names = await self._connection.run(delete, is_durable=True)
+        await self._files.remove(*names)
+        return number
 
     async def check_writable(self, bucket: str, key: str) -> None:
         """Raise AccessError if the store was opened to read."""

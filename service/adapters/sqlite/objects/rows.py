@@ -57,6 +57,15 @@ def listed_objects(
     return [Source(bucket=bucket, key=key, etag=etag, size=size) for key, etag, size in rows]
 
 
+def count_objects(connection: sqlite3.Connection, bucket: str, key: str, *, is_prefix: bool) -> int:
+    """The number of objects with this key, or below it."""
+    bounds = (bucket, key, key + _LAST_CHARACTER if is_prefix else key)
+    row = connection.execute(
+        "SELECT count(*) FROM objects WHERE bucket = ? AND key >= ? AND key <= ?", bounds
+    ).fetchone()
+    return int(row[0])
+
+
 def delete_objects(
     connection: sqlite3.Connection, bucket: str | None, key: str, *, is_prefix: bool = True
 ) -> list[str]:

@@ -42,6 +42,17 @@ def numbered(connection: sqlite3.Connection, batch_id: str) -> int:
     return number
 
 
+def delete_batch(connection: sqlite3.Connection, batch_id: str) -> None:
+    """Delete a batch and its small items. Outcomes that are left are removed when the store is opened."""
+    number = number_of_batch(connection, batch_id)
+    connection.execute("DELETE FROM outbox WHERE batch_id = ?", (batch_id,))
+    for table in ("definitions", "counters", "operations"):
+        connection.execute(f"DELETE FROM {table} WHERE batch = ?", (number,))  # noqa: S608
+    connection.execute(
+        "UPDATE batches SET item = NULL, state = '', created_at = '', ttl = 0 WHERE number = ?", (number,)
+    )
+
+
 def stored_batch(connection: sqlite3.Connection, batch_id: str) -> Batch | None:
     """The batch, expired or not."""
     row = connection.execute("SELECT item FROM batches WHERE batch_id = ?", (batch_id,)).fetchone()

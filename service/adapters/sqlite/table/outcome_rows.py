@@ -14,6 +14,9 @@ from service.domain.ports import NumberPage, OutcomePage
 PAGE_BYTES = 1_000_000
 """Size at which a page ends."""
 
+DELETED_ROWS = 1_000
+"""Outcomes that one call deletes: other calls wait for so long."""
+
 _INSERT = "INSERT OR REPLACE INTO outcomes (id, round, failed, incarnation, ttl, body) VALUES "
 _INSERTED_ROWS = (64, 32, 16, 8, 4, 2, 1)
 """Rows that one statement inserts. Each step of SQLite gives up the interpreter, which another thread may
@@ -57,6 +60,18 @@ def stored_outcome(connection: sqlite3.Connection, batch: Batch, number: int) ->
     if row is None or not batch.owns(row[1], row[2]):
         return None
     return outcome_from(number, row[0], row[3])
+
+
+def delete_page(connection: sqlite3.Connection, batch: Batch, partition: int) -> int:
+    """Delete some outcomes of a partition; return their number."""
+    of_store = number_of_batch(connection, batch.batch_id)
+    if of_store is None:
+        return 0
+    return connection.execute(
+        "DELETE FROM outcomes WHERE id IN "
+        "(SELECT id FROM outcomes WHERE id > ? AND id < ? ORDER BY id LIMIT ?)",
+        (*partition_range(of_store, partition, 0), DELETED_ROWS),
+    ).rowcount
 
 
 def outcome_page(

@@ -219,6 +219,22 @@ class SqliteTable(SqliteOutbox):
             lambda one: outcome_rows.done_page(one, batch, partition, after, limit)
         )
 
+    async def delete_rows(self, batch: Batch, partition: int) -> int:
+        """Delete some rows of a partition; return their number."""
+        return await self._connection.run(lambda one: outcome_rows.delete_page(one, batch, partition))
+
+    async def delete_batch(self, batch: Batch) -> bool:
+        """Delete what else the batch has, and the batch itself; see `Table.delete_batch`."""
+
+        def delete(connection: Connection) -> bool:
+            stored = batch_rows.stored_batch(connection, batch.batch_id)
+            if stored is None or not stored.is_as_read(batch):
+                return False
+            batch_rows.delete_batch(connection, batch.batch_id)
+            return True
+
+        return await self._connection.run(delete, is_durable=True)
+
     async def batches(self, state: State, *, after: str, limit: int) -> BatchPage:
         """Batches in a state, in the order of their ids."""
         now_ms = self._now_ms()
