@@ -23,8 +23,9 @@ from typing import Any
 
 from service.adapters.memory import MemoryClock, MemoryObjects, MemoryQueue, MemoryTable
 from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
 from service.domain.errors import MappingError, UnreachableError

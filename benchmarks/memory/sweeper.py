@@ -18,8 +18,9 @@ from common import (
 )
 
 from service.adapters.memory import MemoryTable
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.domain.model import Batch, Dialect, Location, Source, State
 from service.domain.ports import MESSAGE_BYTES
 from service.recovery.recovery import Recovery, RecoveryLimits

@@ -22,8 +22,9 @@ from common import MIB, Usage, default_settings, definition, ports_of, resident_
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.agents import open_agent
 from service.agents.options.context import AgentContext
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.domain.messages import RowMessage
 from service.domain.model import Batch, BatchView, Commit, Counts, Location, Source, State

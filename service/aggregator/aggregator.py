@@ -243,6 +243,7 @@ class Aggregator:
             files=written,
             rounds=done.rounds,
             operations=await ports.table.operations(batch),
+            spending=work.view.spending,
         )
         work.lease.check()
         await write_manifest(ports.objects, batch, facts)

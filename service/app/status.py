@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from service.batch.money_figures import cost_json, tokens_json
 from service.batch.replies.kept_replies import KeptReplies, KeptReply
 from service.batch.role_ports import Ports
 from service.domain.errors import AccessError, RetryableError, UsageError
@@ -95,6 +96,7 @@ def status_json(
     events (`undelivered_events`), None if it was not counted. `hold_s`: the longest hold in seconds, unless
     the batch has one of its own. `exceeded`: the limit of failures that it exceeds and goes on.
     `redrivable_until` is None before the end of a batch, and if its source was not read to the end.
+    `cost` is described at `cost_json`, `tokens` at `tokens_json`; `calls` is the number of calls made.
     """
     batch, counts = view.batch, view.all_counts
     return {
@@ -108,6 +110,9 @@ def status_json(
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "reused": counts.reused,
+        "calls": view.spending.calls,
+        "tokens": tokens_json(view),
+        "cost": cost_json(view),
         **_progress(view, clock.now_ms(), operations),
         "started_at": batch.created_at,
         "finished_at": batch.finished_at or None,

@@ -109,7 +109,9 @@ async def write_failed_manifest(ports: Ports, batch: Batch) -> None:
             if view is None or not view.batch.is_round_of(batch) or view.batch.state is not State.FAILED:
                 return
             log_ = await ports.table.operations(view.batch)
-            facts = manifest_of(view.batch, State.FAILED, view.all_counts, operations=log_)
+            facts = manifest_of(
+                view.batch, State.FAILED, view.all_counts, operations=log_, spending=view.spending
+            )
             if await replace_manifest(ports.objects, view.batch, facts, etag=etag):
                 return
         log.warning("manifest_not_written", batch_id=batch.batch_id, reason="others change it")

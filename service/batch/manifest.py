@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service import csvio
+from service.batch.money_figures import cost_json, tokens_json
 from service.domain.errors import SourceError
-from service.domain.model import Batch, BatchView, Counts, Json, Operation, State
+from service.domain.model import (
+    NOTHING_SPENT,
+    Batch,
+    BatchView,
+    Counts,
+    Json,
+    Operation,
+    Spending,
+    State,
+)
 from service.domain.ports import Objects, StoredFile
 from service.domain.tolerance import excess_note
 
@@ -63,15 +74,18 @@ def manifest_of(
     files: Sequence[tuple[StoredFile, int]] = (),
     rounds: Mapping[int, int] | None = None,
     operations: Sequence[Operation] = (),
+    spending: Spending = NOTHING_SPENT,
 ) -> dict[str, Any]:
     """The manifest as JSON; every repetition of an aggregation writes the same one.
 
     `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise. `cancel_reason` is "" if
     nobody but a user has cancelled the batch. `unread_from` is the number of the first row that was not read
     because of that, None if all were. `rounds` is the number of rows whose outcome is of each round;
-    `operations` is the batch's log.
+    `operations` is the batch's log. `spending`: the calls that were counted when the manifest was
+    written; one that ended late, after a worker had died, may be counted afterwards.
     """
     source = batch.source
+    view = BatchView(replace(batch, state=state), tally - batch.carried, spending)
     opening = _opening_of(batch.round, operations)
     return {
         "batch_id": batch.batch_id,
@@ -87,6 +101,9 @@ def manifest_of(
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
         "reused": tally.reused,
+        "calls": spending.calls,
+        "tokens": tokens_json(view),
+        "cost": cost_json(view),
         "cancelled_at": batch.cancelled_at,
         "cancel_reason": batch.cancel_reason,
         "unread_from": batch.unread_from or None,

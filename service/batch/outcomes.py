@@ -41,13 +41,19 @@ class LastAttempt:
     timestamp: str
     worker: str
 
-    def succeeded(self, extraction: Extraction, *, provenance: bool = False, reply: str = "") -> Outcome:
-        """SUCCESS with the extracted fields, and the JSON text of the reply if it is kept."""
+    def succeeded(
+        self, extraction: Extraction, *, cost: int = 0, provenance: bool = False, reply: str = ""
+    ) -> Outcome:
+        """SUCCESS with the extracted fields, and the JSON text of the reply if it is kept.
+
+        `cost` is the price of the call, 0 if it is unknown.
+        """
         return self._outcome(
             Status.SUCCESS,
             output_data=extraction.values,
-            input_tokens=extraction.input_tokens,
-            output_tokens=extraction.output_tokens,
+            input_tokens=extraction.usage.input_tokens,
+            output_tokens=extraction.usage.output_tokens,
+            cost=cost,
             provenance=extraction.provenance if provenance else {},
             reply=reply,
         )
@@ -55,10 +61,13 @@ class LastAttempt:
     def reused(self, reply: CachedReply, own_id: str) -> Outcome:
         """SUCCESS with a cached reply; `own_id` is batch_id/row_id of this row.
 
-        A reply to another row costs nothing. If the cached reply was paid for by this very row (its worker
-        crashed before the commit), it counts as a call of its own, with its tokens and time.
+        A reply to another row costs nothing, and its price is saved. If the cached reply was paid for by this
+        very row (its worker crashed before the commit), it counts as a call of its own, with its tokens and
+        time.
         """
-        outcome = self._outcome(Status.SUCCESS, output_data=reply.values, provenance=reply.provenance)
+        outcome = self._outcome(
+            Status.SUCCESS, output_data=reply.values, provenance=reply.provenance, cost=reply.cost
+        )
         if reply.row != own_id:
             return replace(outcome, execution_time_ms=0, reused_from=reply.row)
         return replace(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from service.domain import exact_json
-from service.domain.model import MAX_MS, Batch, Json, Outcome, row_id
+from service.domain.model import MAX_MS, Batch, Json, Outcome, Spending, row_id
 
 if TYPE_CHECKING:
     # commands that only read a batch start without the mapping language
@@ -74,6 +74,7 @@ class CachedReply:
     agent_ms: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: int = 0
 
     @classmethod
     def of(cls, outcome: Outcome, request_key: RequestKey, now_ms: int) -> CachedReply:
@@ -86,6 +87,14 @@ class CachedReply:
             agent_ms=outcome.execution_time_ms,
             input_tokens=outcome.input_tokens,
             output_tokens=outcome.output_tokens,
+            cost=outcome.cost,
+        )
+
+    @property
+    def spent(self) -> Spending:
+        """The call that gave the reply."""
+        return Spending(
+            1, input_tokens=self.input_tokens, output_tokens=self.output_tokens, cost=self.cost, uncertain=1
         )
 
     @property

@@ -18,7 +18,9 @@ from rich.text import Text
 from service.app.settings import SettingLine
 from service.app.status import FailureGroup
 from service.app.submit import Reading
-from service.cli.status import STATE_COLOURS, operation_text, short_time
+from service.batch.money_figures import spent_text
+from service.cli.money_view import cost_text, money_text
+from service.cli.status import STATE_COLOURS, operation_text
 from service.domain.model import Batch, BatchView, State
 
 LINE_EVERY_S, SAME_EVERY_S = 5.0, 60.0
@@ -33,11 +35,6 @@ _MAX_IN_UNIT = 90
 """Longest time shown in seconds, or in minutes; longer times are shown in the next unit."""
 
 _GAP = "  "
-_ROWS = 2
-"""The column of `rowfleet list` that is flush right."""
-
-_MIN_SOURCE = 16
-"""A source that would be shorter is left out."""
 
 
 class Rate:
@@ -100,6 +97,9 @@ class ProgressReport:
         rate = self._rate.per_s
         total = self._total(view)
         left = _time_left(total, view.all_counts.done, rate)
+        spent = spent_text(view)
+        if spent is not None and view.batch.prices is not None:
+            left = f"{money_text(spent, view.batch.prices['currency'])}{', ' if left else ''}{left}"
         if outage:
             left = "results wait" if view.batch.state is State.AGGREGATING else "target down"
         if self._bar is not None and self._task is not None:
@@ -198,6 +198,8 @@ def show_finished(
         highlight=False,
         soft_wrap=True,
     )
+    if cost := cost_text(status["cost"]):
+        console.print(f"{status['calls']:,} calls: {cost}", highlight=False, soft_wrap=True)
     if reason := status["cancel_reason"]:
         console.print(Text(f"cancelled: {reason}", "yellow"), soft_wrap=True)
     if unread := status["unread_from"]:
@@ -214,53 +216,6 @@ def show_notes(console: Console, batch: Batch) -> None:
         lines.append(f"{blanks:,} blank record{'s' if blanks > 1 else ''} skipped (csv.blank_records)")
     for line in lines:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
-def show_batches(console: Console, batches: Sequence[tuple[Batch, str]]) -> None:
-    """Print `rowfleet list`: the latest batches with their sources, a line each. Ids and states are whole.
-
-    On a narrow terminal the source is cut first, then left out, and then the time of the start.
-    """
-    if not batches:
-        console.print("no batches yet; `rowfleet submit FILE --mapping NAME` starts one")
-        return
-    rows = [
-        ("batch", "state", "rows", "started (UTC)", "source"),
-        *(_batch_cells(batch, source) for batch, source in batches),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    room = console.width - sum(width + len(_GAP) for width in widths[:-1])
-    shown = len(widths)
-    if console.is_terminal and room < widths[-1]:
-        widths[-1] = room
-        # The time of the start needs no gap behind it once the source is left out.
-        shown -= (room < _MIN_SOURCE) + (room < -len(_GAP))
-    for row, listed in zip(rows, [None, *batches], strict=True):
-        style = "dim" if listed is None else ""
-        cells = [Text(_fitted(row[i], widths[i], left=i != _ROWS), style) for i in range(shown)]
-        if listed is not None:
-            cells[1].stylize(STATE_COLOURS.get(listed[0].state, ""))
-        line = Text(_GAP).join(cells)
-        line.rstrip()
-        console.print(line, soft_wrap=True)
-
-
-def _batch_cells(batch: Batch, source: str) -> tuple[str, str, str, str, str]:
-    held = f" ({', '.join(hold.reason for hold in batch.holds)})" if batch.holds else ""
-    return (
-        batch.batch_id,
-        f"{batch.state}{held}",
-        "" if batch.total is None else f"{batch.total:,}",
-        short_time(batch.created_at),
-        source,
-    )
-
-
-def _fitted(text: str, width: int, *, left: bool) -> str:
-    """The text padded to the width; a longer one loses its begin, because a path tells most at its end."""
-    if len(text) > width:
-        return "…" + text[len(text) - width + 1 :]
-    return text.ljust(width) if left else text.rjust(width)
 
 
 def show_failures(console: Console, groups: Sequence[FailureGroup]) -> None:

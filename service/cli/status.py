@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.console import EXIT_BATCH_FAILED, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_OK
+from service.cli.money_view import cost_text
 from service.domain.errors import FailureClass
 from service.domain.model import BatchView, HoldReason, RowError, State
 from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
@@ -26,6 +27,7 @@ STATE_COLOURS = {
 }
 _USUAL = (
     ("reused", 0),
+    ("calls", 0),
     ("blank_records", 0),
     ("undelivered", 0),
     ("round", 1),
@@ -65,6 +67,10 @@ def show_status(console: Console, status: Mapping[str, Any], todo: Sequence[tupl
 def _value_text(name: str, value: Any) -> Text:
     if name == "dialect":
         value = ", ".join(f"{key} {_plain(part)}" for key, part in value.items() if part is not False)
+    if name == "cost":
+        value = cost_text(value)
+    if name == "tokens":
+        value = f"{value['input']:,} in, {value['output']:,} out"
     style = STATE_COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
     return Text(f"{value:,}" if isinstance(value, int) else str(value), style)
 
@@ -95,6 +101,8 @@ def _show_values(console: Console, lines: Sequence[tuple[str, Text]]) -> None:
 def _is_shown(name: str, value: Any, status: Mapping[str, Any]) -> bool:
     """True for a value that says something: a default or a repetition does not."""
     if name in ("holds", "operations") or value is None:
+        return False
+    if name in ("cost", "tokens") and not any(value.values()):
         return False
     if (name, value) in _USUAL:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -16,7 +16,8 @@ from service.mapping.approval import compile_gate
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
-from service.mapping.pricing import Pricing, compile_pricing
+from service.mapping.pricing import Prices, Pricing, compile_pricing
+from service.mapping.replies.transcript import Usage
 from service.mapping.syntax.forms import (
     CsvForm,
     ExecutionForm,
@@ -185,6 +186,15 @@ class RowMapping:
     def extract(self, reply: Json) -> Extraction:
         """The output fields of a reply: parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
         return self.extractor.extract(reply)
+
+    @property
+    def stated_prices(self) -> Mapping[str, Json] | None:
+        """The prices of the mapping as they are stored with a batch; None without any."""
+        return self.pricing.as_json() if isinstance(self.pricing, Prices) else None
+
+    def usage_of(self, reply: Json) -> Usage:
+        """The tokens that a reply states, whether or not it has any of the fields."""
+        return self.extractor.usage_of(reply)
 
     def extract_stated(self, error: RowfleetError) -> Extraction:
         """The output fields of a stream that states an error, if the mapping accepts it; else raises it."""

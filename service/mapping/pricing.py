@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Literal
 
@@ -34,6 +35,15 @@ class Prices:
     cache_write: int | None = None
     per_call: int = 0
     longest_input: int | None = None
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Json] | None) -> Prices | None:
+        """The prices that `as_json` wrote; None for None."""
+        return None if value is None else cls(**value)
+
+    def as_json(self) -> dict[str, Json]:
+        """The prices as they are stored with a batch."""
+        return asdict(self)
 
     @property
     def has_token_prices(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from service.batch.group_commit import GroupCommitter
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck, row_body, row_message
 from service.batch.outcomes import LastAttempt
 from service.batch.role_ports import Ports

@@ -234,4 +234,5 @@ def with_mapping(batch: Batch, definition: Definition) -> Batch:
         excel=mapping.csv.excel,
         tolerate=batch.tolerate if batch.tolerate_option else mapping.execution.tolerate,
         compiled_by=__version__,
+        prices=mapping.stated_prices,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
 from service.batch.ending import (
     GIVE_UP_AFTER_S,
@@ -20,7 +21,6 @@ from service.batch.ending import (
     postpone_results,
     send_trigger,
 )
-from service.batch.group_commit import GroupCommitter
 from service.batch.job_checks import is_own_job, refusal
 from service.batch.role_ports import Ports
 from service.batch.row_checks import has_outcome, is_of_batch, is_superseded

@@ -31,7 +31,7 @@ from service.domain.errors import (
 from service.domain.messages import failure_note
 from service.domain.model import Batch, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
-from service.mapping.replies.transcript import Usage
+from service.mapping.replies.transcript import NO_USAGE
 from service.runtime.delivery import Delivery
 from service.runtime.metrics import Metrics
 from service.runtime.tasks import timeout
@@ -184,6 +184,7 @@ class Attempts:
     ) -> tuple[Outcome | FailedCall, bool]:
         """The result of one call, and True if the target went down or is up again."""
         reply: Reply | None = None
+        costs = task.target.costs
         try:
             try:
                 reply = await self._invoke(task)
@@ -197,6 +198,8 @@ class Attempts:
             self._metrics.count(f"agent_failures_{error.kind}")
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.last_attempt(task, call.started)
+            body = None if reply is None else reply.body
+            task.bill.add(costs.of_failure(task.batch, task.body, error, body))
             has_changed = call.record_error(error, task.message.attempt)
             text = kept_reply(reply, task.target.mapping, is_failed=True)
             if isinstance(error, AgentRetryableError):
@@ -204,10 +207,14 @@ class Attempts:
                 return FailedCall(attempt, error, text, is_uncounted), has_changed
             return attempt.failed(error, text), has_changed
         attempt = self.last_attempt(task, call.started)
-        usage = Usage(extraction.input_tokens, extraction.output_tokens)
-        has_changed = call.record_reply(usage if usage != Usage() else None)
+        usage = extraction.usage
+        spent = costs.of_reply(task.batch, task.body, usage)
+        task.bill.add(spent)
+        has_changed = call.record_reply(usage if usage != NO_USAGE else None)
         text = kept_reply(reply, task.target.mapping, is_failed=False)
-        return attempt.succeeded(extraction, provenance=task.batch.provenance, reply=text), has_changed
+        provenance = task.batch.provenance
+        outcome = attempt.succeeded(extraction, cost=spent.cost, provenance=provenance, reply=text)
+        return outcome, has_changed
 
     async def _invoke(self, task: RowTask) -> Reply:
         """Invoke the agent, until its time-out or the row's own deadline; `CallWatch` knows the batch's."""

@@ -10,7 +10,7 @@ from service.batch.outcomes import LastAttempt
 from service.domain.deadlines import Deadline, deadline_of
 from service.domain.errors import AgentRetryableError, BadRecordError
 from service.domain.messages import RowMessage
-from service.domain.model import Batch, Json
+from service.domain.model import NOTHING_SPENT, Batch, Json, Spending
 from service.mapping import RowMapping
 from service.worker.targets import OpenTarget
 
@@ -28,12 +28,28 @@ def input_of(mapping: RowMapping, columns: Sequence[str], cells: Sequence[str], 
 
 
 @dataclass(slots=True)
+class Bill:
+    """The calls that were made for a row since they were last counted."""
+
+    spent: Spending = NOTHING_SPENT
+
+    def add(self, spent: Spending) -> None:
+        """Add a call."""
+        self.spent += spent
+
+    def take(self) -> Spending:
+        """The calls, which the taker counts from now on."""
+        spent, self.spent = self.spent, NOTHING_SPENT
+        return spent
+
+
+@dataclass(slots=True)
 class RowTask:
     """A row that an agent is invoked for, with the input `body`.
 
     `message` is that of the present attempt; later attempts replace it. `row_with_cells` is the message as
     received, with the cells if they had to be read from the source. `uncounted` is the number of failed calls
-    by this process that did not count as attempts.
+    by this process that did not count as attempts. `bill` adds up what the calls of this task cost.
 
     `deadline_ms` and `first_attempt_ms` are those of the message until the row begins here. Most rows are
     never sent again, so a message gets them only then.
@@ -44,6 +60,7 @@ class RowTask:
     batch: Batch
     target: OpenTarget
     body: Json
+    bill: Bill
     uncounted: int = field(default=0, init=False)
     deadline_ms: int | None = field(init=False)
     first_attempt_ms: int | None = field(init=False)

@@ -17,6 +17,7 @@ from service.domain.ports import Agent, Clock
 from service.mapping import Definition, RowMapping
 from service.worker.admission.gate import Gate
 from service.worker.admission.gates import Gates
+from service.worker.call_costs import CallCosts
 from service.worker.rate_limit.limiter import Limiter
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class OpenTarget:
     gate: Gate
     limiter: Limiter | None
     used_at: float
+    costs: CallCosts
     rows: int = 0
 
 
@@ -82,7 +84,7 @@ class Targets:
         gate = self._gates.open(mapping.concurrency(self._max_in_flight), limiter)
         if limiter is not None:
             await limiter.__aenter__()
-        target = OpenTarget(mapping, agent, gate, limiter, self._clock.monotonic())
+        target = OpenTarget(mapping, agent, gate, limiter, self._clock.monotonic(), CallCosts(mapping))
         self._targets[definition.digest] = target
         return target
 

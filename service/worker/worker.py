@@ -13,7 +13,8 @@ from functools import partial
 
 import structlog
 
-from service.batch.group_commit import GroupCommitter, Patience
+from service.batch.commits.commit_group import Patience
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.outages import OutageBoard
 from service.batch.outcomes import LastAttempt
@@ -37,7 +38,16 @@ from service.domain.errors import (
     WorkerLostError,
 )
 from service.domain.messages import RowMessage, failure_note
-from service.domain.model import Batch, BatchView, Outcome, State, iso_time, row_id
+from service.domain.model import (
+    NOTHING_SPENT,
+    Batch,
+    BatchView,
+    Outcome,
+    Spending,
+    State,
+    iso_time,
+    row_id,
+)
 from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
@@ -48,7 +58,7 @@ from service.worker.first_outcomes import FirstOutcomes
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
 from service.worker.reuse import RequestCoalescer
-from service.worker.row_task import Requeue, RowTask, input_of
+from service.worker.row_task import Bill, Requeue, RowTask, input_of
 from service.worker.steering import takes
 from service.worker.targets import OpenTarget
 from service.worker.trial_calls import TrialCalls
@@ -196,28 +206,38 @@ class Worker:
     async def _process_admitted(
         self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
     ) -> None:
-        result = await self._outcome_of(row, batch, target, delivery)
-        if isinstance(result, Requeue):
-            await self._requeue(result.message, result.delay_s)
-            return
-        delivery.release_slot()
-        with (
-            keep_outcome(target.gate.backlog, delivery, self._ports.metrics) as patience,
-            self._first_outcomes.pending(batch, result) as pending,
-        ):
-            pending.committed(await self._commit(row, batch, result, patience))
+        bill = Bill()
+        try:
+            result = await self._outcome_of(row, batch, target, delivery, bill)
+            if isinstance(result, Requeue):
+                await self._requeue(result.message, result.delay_s)
+                return
+            delivery.release_slot()
+            with (
+                keep_outcome(target.gate.backlog, delivery, self._ports.metrics) as patience,
+                self._first_outcomes.pending(batch, result) as pending,
+            ):
+                pending.committed(await self._commit(row, batch, result, patience, bill.take()))
+        finally:
+            # Calls that gave the row no outcome here were made all the same.
+            self._committer.count_spending(batch, bill.take())
         await self._trials.committed(batch, row)
 
     async def _commit(
-        self, row: RowMessage, batch: Batch, outcome: Outcome | None, patience: Patience
+        self,
+        row: RowMessage,
+        batch: Batch,
+        outcome: Outcome | None,
+        patience: Patience,
+        spent: Spending = NOTHING_SPENT,
     ) -> BatchView | None:
         """Commit the outcome and check the batch, which is returned; without an outcome only check.
 
-        An outcome that cannot be stored makes the row FAILED.
+        `spent`: the calls that were made for the row. An outcome that cannot be stored makes the row FAILED.
         """
         started_at = self._ports.clock.monotonic()
         try:
-            view = await self._committer.commit(batch, row.number, outcome, patience)
+            view = await self._committer.commit(batch, row.number, outcome, patience, spent)
         except RowRejectedError as error:
             if outcome is None:
                 raise
@@ -233,7 +253,7 @@ class Worker:
         return view
 
     async def _outcome_of(
-        self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery
+        self, row: RowMessage, batch: Batch, target: OpenTarget, delivery: Delivery, bill: Bill
     ) -> Outcome | Requeue:
         """Build the agent's input and get the row's outcome; FAILED if there is no input."""
         row_with_cells = row
@@ -248,7 +268,9 @@ class Worker:
             return self._last_attempt(row_with_cells, batch, row.attempt).failed(error)
         if row.span is not None:
             delivery.report_bytes(row.span.length)
-        task = RowTask(message=row, row_with_cells=row_with_cells, batch=batch, target=target, body=body)
+        task = RowTask(
+            message=row, row_with_cells=row_with_cells, batch=batch, target=target, body=body, bill=bill
+        )
         return await self._invoke_or_reuse(task, delivery)
 
     async def _invoke_or_reuse(self, task: RowTask, delivery: Delivery) -> Outcome | Requeue:
@@ -272,7 +294,11 @@ class Worker:
             return Requeue(task.to_requeue(), self._spread_s(PENDING_REPLY_WAIT_S))
         if isinstance(result, CachedReply):
             attempt = self._last_attempt(task.row_with_cells, task.batch, task.message.attempt)
-            return attempt.reused(result, request_key.row)
+            outcome = attempt.reused(result, request_key.row)
+            if not outcome.reused_from:
+                # Its worker crashed after the call: whether that was counted is not known.
+                task.bill.add(result.spent)
+            return outcome
         return result
 
     async def _requeue(self, row: RowMessage, delay_s: int) -> None:

@@ -17,8 +17,9 @@ from service.adapters.aws.s3 import S3Objects
 from service.adapters.aws.table.dynamodb import DynamoTable
 from service.adapters.memory import MemoryObjects, MemoryQueue, MemoryTable
 from service.adapters.sqlite import Store
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.role_ports import Ports, Queues
 from service.cli.embedded import ACCESS_KEY, REGION, SECRET_KEY

@@ -14,7 +14,7 @@ from service.app.estimates.call_tally import tally_rows
 from service.app.estimates.estimate import make_estimate
 from service.app.plan import read_rows
 from service.app.settings import load_settings
-from service.cli.estimate_view import show_estimate
+from service.cli.views.estimate_view import show_estimate
 from service.csvio import CsvReader
 from service.domain.money import decimal_text, units_of
 from service.mapping import Catalog, Prices

@@ -239,10 +239,10 @@ MUTANTS = (
     ),
     Mutant(
         "a group commit that was full once never lingers again",
-        "service/batch/group_commit.py",
+        "service/batch/commits/group_commit.py",
         "            self.is_full.clear()\n",
         "            pass\n",
-        ("tests/unit/batch/test_group_commit.py",),
+        ("tests/unit/batch/commits/test_group_commit.py",),
     ),
     Mutant(
         "the sweeper remembers every batch that it ever saw",

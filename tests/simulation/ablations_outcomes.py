@@ -11,8 +11,9 @@ from typing import Any
 from service.adapters.aws.table.row_items import row_items
 from service.adapters.aws.table.values import Item
 from service.aggregator.aggregator import Aggregator
+from service.batch.commits.commit_group import Patience
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion, Repeat, once
-from service.batch.group_commit import GroupCommitter, Patience
 from service.domain.errors import RowfleetError
 from service.domain.messages import AggregateMessage
 from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time

@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from service.batch.commits.commit_group import Patience
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion, Repeat, once
-from service.batch.group_commit import GroupCommitter, Patience
 from service.batch.lease import BatchLease
 from service.batch.role_ports import Ports
 from service.domain.messages import RowMessage

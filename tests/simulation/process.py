@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.aggregator.aggregator import AggregateLimits, Aggregator
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_outcomes import LargeOutcomeLimits, LargeOutcomes
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports, Queues

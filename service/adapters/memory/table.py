@@ -23,6 +23,7 @@ from service.adapters.aws.table.values import Item, item_bytes
 from service.adapters.memory.deletion import MemoryDeletion
 from service.adapters.memory.outbox import MemoryOutbox
 from service.domain.model import (
+    NOTHING_SPENT,
     Batch,
     BatchView,
     Commit,
@@ -30,6 +31,7 @@ from service.domain.model import (
     Event,
     Operation,
     Outcome,
+    Spending,
     State,
     Status,
     Trouble,
@@ -51,6 +53,7 @@ class Counter:
     """A counter item, with the expiry of its batch."""
 
     counts: Counts
+    spent: Spending
     ttl: int
 
 
@@ -97,7 +100,7 @@ class MemoryTable(MemoryDeletion, MemoryOutbox):
         """The batch and the sum of its counters of its current round."""
         await asyncio.sleep(0)
         batch = self._present(batch_id)
-        return None if batch is None else BatchView(batch, self._counted(batch))
+        return None if batch is None else self._view(batch)
 
     async def definition(self, batch_id: str, digest: str) -> str | None:
         """The definition that `open` stored with the batch."""
@@ -301,20 +304,25 @@ class MemoryTable(MemoryDeletion, MemoryOutbox):
         batch = self._batches.get(batch_id)
         return None if batch is None or batch.has_expired(self._now_ms()) else batch
 
-    def _counted(self, batch: Batch) -> Counts:
-        """The sum of the counters of the batch's round."""
+    def _view(self, batch: Batch) -> BatchView:
+        """The batch with the sum of the counters of its round, and the calls of all its rounds."""
         counters = self._counters[batch.batch_id].items()
-        own = (
-            counter.counts
+        own = [
+            (round_, counter)
             for (round_, _, incarnation), counter in counters
-            if round_ == batch.round and batch.owns(incarnation, counter.ttl)
-        )
-        return batch.counts_of(own)
+            if batch.owns(incarnation, counter.ttl)
+        ]
+        counts = (counter.counts for round_, counter in own if round_ == batch.round)
+        spending = sum((counter.spent for _, counter in own), NOTHING_SPENT)
+        return BatchView(batch, batch.counts_of(counts), spending)
 
     def _count(self, commit: Commit) -> None:
         key = (commit.round, commit.slot, commit.incarnation)
-        counter = self._counters[commit.batch_id].setdefault(key, Counter(Counts(), commit.ttl))
+        counter = self._counters[commit.batch_id].setdefault(
+            key, Counter(Counts(), NOTHING_SPENT, commit.ttl)
+        )
         counter.counts += commit.counts
+        counter.spent += commit.spent
         counter.ttl = commit.ttl
 
     def _put(self, partition: str, number: int, row: Item) -> None:

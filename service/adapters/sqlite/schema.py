@@ -55,7 +55,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX objects_with_files ON objects (name) WHERE name <> ''",
         "CREATE TABLE uploads (id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key TEXT NOT NULL) WITHOUT ROWID",
     ),
-)
+    tuple(
+        f"ALTER TABLE counters ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+        for name in (
+            "cost", "saved", "spent_calls", "spent_input_tokens", "spent_cached_input", "spent_cache_write",
+            "spent_output_tokens", "spent_reasoning", "spent_cost", "spent_unpriced", "spent_uncertain",
+        )
+    ),
+)  # fmt: skip
 """The statements that lead from each version to the next; an empty file has version 0.
 
 Stores have run the steps of a released version: a change of the tables is a further step.

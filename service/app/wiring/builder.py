@@ -28,8 +28,9 @@ from service.app.wiring.limits import (
     split_limits,
     sweep_limits,
 )
+from service.batch.commits.commit_group import GroupCommitLimits
+from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion
-from service.batch.group_commit import GroupCommitLimits, GroupCommitter
 from service.batch.large_rows import ClaimCheck
 from service.batch.role_ports import Ports
 from service.catalog.live import LiveCatalog

@@ -13,7 +13,6 @@ from service.app.status import (
 )
 from service.cli import render
 from service.cli.batches.places import Place, open_place, place_option, run_on
-from service.cli.call_view import show_call, show_value
 from service.cli.console import (
     err,
     out,
@@ -28,6 +27,7 @@ from service.cli.options import (
     RegionOption,
     read_settings,
 )
+from service.cli.views.call_view import show_call, show_value
 from service.domain import exact_json
 from service.domain.model import Outcome
 

@@ -20,7 +20,6 @@ from service.app.plan import CallResult, FoundRow, RowPlan, call_row, find_row, 
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_format, check_readable
 from service.cli.batches.places import open_here
-from service.cli.call_view import show_call, show_value
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import (
     EXIT_FAILED_ROWS,
@@ -31,7 +30,6 @@ from service.cli.console import (
     print_line,
     run_async,
 )
-from service.cli.estimate_view import show_estimate
 from service.cli.explanation import Verdict, show_verdict
 from service.cli.options import (
     DelimiterOption,
@@ -44,6 +42,8 @@ from service.cli.options import (
     log_as_command,
     read_settings,
 )
+from service.cli.views.call_view import show_call, show_value
+from service.cli.views.estimate_view import show_estimate
 from service.csvio import CsvReader
 from service.domain import exact_json
 from service.mapping import RowMapping

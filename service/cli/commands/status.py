@@ -32,6 +32,7 @@ from service.cli.options import (
     read_settings,
 )
 from service.cli.status import show_status
+from service.cli.views.batch_list import show_batches
 
 app = typer.Typer()
 
@@ -93,11 +94,12 @@ def list_(
 
     async def work(place: Place) -> None:
         batches = await place.ports.table.recent(limit)
+        found = await asyncio.gather(*(place.ports.table.read(batch.batch_id) for batch in batches))
+        views = [view for view in found if view is not None]
         if as_json:
-            views = await asyncio.gather(*(place.ports.table.read(found.batch_id) for found in batches))
-            print_json(await asyncio.gather(*(read_status(place, view, settings) for view in views if view)))
+            print_json(await asyncio.gather(*(read_status(place, view, settings) for view in views)))
         else:
-            render.show_batches(out, [(found, await read_source(place, found)) for found in batches])
+            show_batches(out, [(view, await read_source(place, view.batch)) for view in views])
         render.show_dead_letter_count(err, await _dead_letters(place, settings))
 
     settings = read_settings(endpoint_url=endpoint_url, region=region)

@@ -57,6 +57,7 @@ from service.domain.model.outcome import (
     Status,
     counts_of,
 )
+from service.domain.model.spending import NOTHING_SPENT, SPENDING_FIELDS, Spending
 from service.domain.model.steering import (
     MAX_CONTROL,
     Hold,
@@ -98,10 +99,12 @@ __all__ = [
     "MAX_SAMPLE",
     "MAX_TOKEN_CHARS",
     "MAX_WEIGHT",
+    "NOTHING_SPENT",
     "OWN_COLUMNS",
     "REFUSED",
     "ROW_COLUMN",
     "ROW_DIGITS",
+    "SPENDING_FIELDS",
     "Batch",
     "BatchView",
     "Checkpoint",
@@ -128,6 +131,7 @@ __all__ = [
     "RowError",
     "SampleGate",
     "Source",
+    "Spending",
     "State",
     "Status",
     "StoredPayload",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,6 +10,7 @@ from service.domain.model.counts import Counts, Recount
 from service.domain.model.gate import SampleGate, gate_id
 from service.domain.model.ids import batch_id, identity
 from service.domain.model.locations import CHECKPOINT_ROWS, Checkpoint, Location, Source, StoredPayload
+from service.domain.model.spending import NOTHING_SPENT, Spending
 from service.domain.model.steering import Hold, HoldReason, Tolerance, Work
 from service.domain.model.values import Json
 
@@ -135,7 +136,8 @@ class Batch:
     all others are due. `digests` are the mapping digests of the rounds before this one. `same_id`: calls have
     the idempotency keys of the first round.
     `event_kinds`: kinds of events that others are told of. `gate`: the sample that it asks approval for, None
-    if it asks for none; `sample_option` has the options of the job as text.
+    if it asks for none; `sample_option` has the options of the job as text. `prices`: those
+    by which its calls are paid (`Prices.as_json`), None if they are not known.
     """
 
     tool_name: str
@@ -199,6 +201,8 @@ class Batch:
     same_id: bool = False
     gate: SampleGate | None = None
     sample_option: str = ""
+    # `hash=False`: batches are hashable, and mappings are not.
+    prices: Mapping[str, Json] | None = field(default=None, hash=False)
 
     @property
     def batch_id(self) -> str:
@@ -280,10 +284,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch and the counters of its round, from one consistent read."""
+    """A batch, the counters of its round, and the calls of all its rounds, from one consistent read."""
 
     batch: Batch
     counts: Counts
+    spending: Spending = NOTHING_SPENT
 
     @property
     def all_counts(self) -> Counts:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 class Counts:
     """The counters of one round, summed over its counter slots.
 
-    `reused` is the number of succeeded rows that took the reply of another row. `rejected`, `transient`,
+    `reused` is the number of succeeded rows that took the reply of another row. `cost` is the price of the
+    calls whose replies are in the results, `saved` that of the calls that `reused` rows have saved, both in
+    units of `money`; calls of unknown price add nothing. `rejected`, `transient`,
     `rate_limit`, `unavailable` and `cancelled` are the failed rows of each class (`errors.FailureClass`); an
     earlier version counted `failed` only.
     """
@@ -25,6 +27,8 @@ class Counts:
     rate_limit: int = 0
     unavailable: int = 0
     cancelled: int = 0
+    cost: int = 0
+    saved: int = 0
 
     @property
     def done(self) -> int:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from service.domain.model.counts import FAILURE_COUNTS, Counts
 from service.domain.model.locations import StoredPayload
+from service.domain.model.spending import NOTHING_SPENT, Spending
 from service.domain.model.values import Json
 
 ERROR_COLUMN = "_error"
@@ -122,6 +123,8 @@ class Outcome:
     `batch_id/row_id` of the row whose reply this row took, "" if the agent was called for this row. `stored`:
     object that holds `input_data`, `output_data` and `provenance` if they are too large for an item; they are
     empty here then. `history`: the outcomes of earlier rounds that this one replaces, the latest last.
+    `cost`: the price of the call that gave a SUCCESS its reply, in units of `money`; 0 if it is unknown. A
+    row that took the reply of another has the price that this has saved.
     """
 
     number: int
@@ -143,6 +146,7 @@ class Outcome:
     reply_at: PackedReply | StoredPayload | None = None
     reply_round: int = 0
     history: tuple[PastOutcome, ...] = ()
+    cost: int = 0
 
     @property
     def counts(self) -> Counts:
@@ -153,6 +157,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One transaction: outcomes of one batch and round (at most 99, distinct rows) and their counter slot.
+
+    `spent`: calls that were made for the batch, beside the outcomes. Without outcomes only these are counted.
 
     `token` makes it harmless to repeat the same commit (DynamoDB's ClientRequestToken, 36 characters); a
     commit with other outcomes needs another token. `incarnation` and `ttl` are the batch's.
@@ -166,6 +172,7 @@ class Commit:
     token: str
     ttl: int
     incarnation: str = ""
+    spent: Spending = NOTHING_SPENT
 
     def leaves(self, round_: int, incarnation: str, ttl: int) -> bool:
         """True if a stored outcome with these attributes stays: the commit may not replace it."""
@@ -186,7 +193,7 @@ class Commit:
 def counts_of(outcomes: Iterable[Outcome]) -> Counts:
     """The sum of the amounts of the outcomes."""
     # plain numbers: a `Counts` for each row would take longer than its commit
-    succeeded = failed = agent_ms = input_tokens = output_tokens = reused = 0
+    succeeded = failed = agent_ms = input_tokens = output_tokens = reused = cost = saved = 0
     by_class = dict.fromkeys(FAILURE_COUNTS, 0)
     for outcome in outcomes:
         if outcome.status is Status.SUCCESS:
@@ -198,6 +205,11 @@ def counts_of(outcomes: Iterable[Outcome]) -> Counts:
         output_tokens += outcome.output_tokens
         if outcome.reused_from:
             reused += 1
+            saved += outcome.cost
+        else:
+            cost += outcome.cost
         if outcome.error is not None and outcome.error.failure_class in by_class:
             by_class[outcome.error.failure_class] += 1
-    return Counts(succeeded, failed, agent_ms, input_tokens, output_tokens, reused, **by_class)
+    return Counts(
+        succeeded, failed, agent_ms, input_tokens, output_tokens, reused, **by_class, cost=cost, saved=saved
+    )

@@ -25,6 +25,7 @@ from service.mapping.extraction.missing import (
 )
 from service.mapping.extraction.schemas import Schema, SchemaField, excerpt
 from service.mapping.replies.normalise import ReplyView
+from service.mapping.replies.transcript import NO_USAGE, Usage
 from service.mapping.syntax.forms import ExtractionForm, read_form
 from service.mapping.syntax.problems import Report, ValuePath, suggest
 
@@ -36,13 +37,12 @@ class Extraction:
     """The output fields of one reply. `values` has every output field, None for a field without a value.
 
     `provenance` has the method and path of each value: `tool_result[0]:$.content | …`, with a note in
-    brackets if the value was changed: NaN is read as null.
+    brackets if the value was changed: NaN is read as null. `usage`: the tokens that the reply states.
     """
 
     values: dict[str, Json]
     provenance: dict[str, str] = field(default_factory=dict)
-    input_tokens: int = 0
-    output_tokens: int = 0
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,11 @@ class Extractor:
                 raise UnfitValueError(truncate("; ".join(unfit.values()), MAX_MESSAGE_CHARS))
             check_characters(values)  # conversion opens JSON in texts
         provenance = self._provenance(merged)
-        usage = view.transcript.usage
-        return Extraction(values, provenance, usage.input_tokens, usage.output_tokens)
+        return Extraction(values, provenance, view.transcript.usage)
+
+    def usage_of(self, reply: Json) -> Usage:
+        """The tokens that a reply states, whether or not it has any of the fields."""
+        return ReplyView.of(reply).transcript.usage
 
     def extract_stated(self, error: RowfleetError) -> Extraction:
         """With `accept_errors`, the output fields of the events of a stream that states an error.

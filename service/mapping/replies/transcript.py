@@ -70,6 +70,9 @@ class Usage:
         }
 
 
+NO_USAGE = Usage()
+
+
 Part = str | ToolCall | ToolResult
 """A part of a message: text, a call, or a result."""
 

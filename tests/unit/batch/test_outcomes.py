@@ -14,6 +14,7 @@ from service.domain.item_size import outcome_bytes
 from service.domain.messages import RowMessage
 from service.domain.model import Status
 from service.mapping import Extraction
+from service.mapping.replies.transcript import Usage
 
 COLUMNS = ("id", "name")
 
@@ -31,7 +32,7 @@ def attempt(cells=("1", "Ada")):
 
 def test_a_success_holds_what_was_extracted():
     """The outcome has cells, fields, tokens and the attempt, and provenance only if it is asked for."""
-    extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"}, 11, 5)
+    extraction = Extraction({"answer": 42}, {"answer": "direct[0]:$.answer"}, Usage(11, 5))
     outcome = attempt().succeeded(extraction)
     assert (outcome.status, outcome.input_data) == (Status.SUCCESS, {"id": "1", "name": "Ada"})
     assert (outcome.output_data, outcome.input_tokens, outcome.output_tokens) == ({"answer": 42}, 11, 5)

@@ -13,7 +13,6 @@ from service.cli.render import (
     ProgressReport,
     Rate,
     progress,
-    show_batches,
     show_failures,
     show_finished,
     show_settings,
@@ -23,7 +22,6 @@ from service.domain.model import (
     BatchView,
     Checkpoint,
     Counts,
-    Hold,
     Location,
     Operation,
     Source,
@@ -40,10 +38,11 @@ BATCH = Batch(
     checkpoint=Checkpoint(rows=2_000),
     created_at="2026-11-23T07:00:00.000Z",
 )
+NO_PRICE = {"currency": None}
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
     "total": 1_200, "due": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0,
-    "unread_from": None, "cancel_reason": None,
+    "unread_from": None, "cancel_reason": None, "calls": 1_200, "cost": NO_PRICE,
 }  # fmt: skip
 
 
@@ -168,54 +167,6 @@ def test_a_finished_run_shows_reused_rows(console):
     """Reused rows are shown only if there are some."""
     show_finished(console, STATUS | {"reused": 1_000}, {})
     assert "1,199 succeeded, 1 failed, 1,000 reused, in 10.0 s" in text_of(console)
-
-
-LONG = replace(
-    BATCH,
-    execution_id="rows-with-a-longer-name-6923a1b2-abc123",
-    state=State.COMPLETED_WITH_ERRORS,
-    source=Source("my-bucket", "sources/broadband/0123456789abcdef/rows-with-a-longer-name.csv"),
-)
-HELD = replace(BATCH, state=State.PAUSED, holds=(Hold("failures", "rowfleet", "t"), Hold("user", "ann", "t")))
-
-
-def listed(width, *batches, is_terminal=True):
-    """The lines of `rowfleet list` on a console of this width."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=is_terminal, color_system=None)
-    show_batches(console, [(batch, batch.source.url) for batch in batches])
-    return text_of(console).splitlines()
-
-
-def test_batches_are_listed():
-    """Each batch has one line with state, rows, start and source; an empty list names the next command."""
-    assert listed(120, BATCH, HELD) == [
-        "batch    state                     rows  started (UTC)        source",
-        "demo#e1  RUNNING                  5,000  2026-11-23 07:00:00  s3://b/k.csv",
-        "demo#e1  PAUSED (failures, user)  5,000  2026-11-23 07:00:00  s3://b/k.csv",
-    ]
-    assert "rowfleet submit" in listed(120)[0]
-
-
-@pytest.mark.parametrize(
-    ("width", "end"),
-    [
-        (200, f"5,000  2026-11-23 07:00:00  {LONG.source.url}"),
-        (120, "5,000  2026-11-23 07:00:00  …with-a-longer-name.csv"),
-        (112, "5,000  2026-11-23 07:00:00"),
-        (95, "5,000  2026-11-23 07:00:00"),
-        (94, "5,000"),
-        (80, "5,000"),
-        (40, "5,000"),
-    ],
-)
-def test_on_a_narrow_terminal_the_source_goes_first(width, end):
-    """Then the time of the start; id and state are never cut or folded."""
-    assert listed(width, LONG)[1] == f"{LONG.batch_id}  COMPLETED_WITH_ERRORS  {end}"
-
-
-def test_a_piped_list_has_its_full_width():
-    """Scripts see whole lines, whatever the width of the console."""
-    assert listed(40, LONG, is_terminal=False)[1].endswith(LONG.source.url)
 
 
 def test_progress_shows_operations(console):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from service.adapters.aws.table.keys import (
     BATCH_SORT,
+    COUNTER_PREFIX,
     TIMELINE,
     batches_key,
     counter_incarnation,
@@ -22,6 +23,8 @@ from service.domain.model import (
     COUNTER_FIELDS,
     DEFAULT_PRIORITY,
     DEFAULT_WEIGHT,
+    NOTHING_SPENT,
+    SPENDING_FIELDS,
     Batch,
     BatchView,
     Checkpoint,
@@ -31,6 +34,7 @@ from service.domain.model import (
     Location,
     Recount,
     Source,
+    Spending,
     State,
     Trouble,
 )
@@ -206,18 +210,25 @@ def view_of(items: Iterable[Item]) -> BatchView | None:
         return None
     batch = batch_of(by_sort[BATCH_SORT])
     prefix = counter_prefix(batch.round)
-    counts = (
-        _counts_of(item)
+    own = {
+        sort: item
         for sort, item in by_sort.items()
-        if sort.startswith(prefix) and batch.owns(counter_incarnation(sort), int_attribute(item, "ttl"))
-    )
-    return BatchView(batch, batch.counts_of(counts))
+        if sort.startswith(COUNTER_PREFIX)
+        and batch.owns(counter_incarnation(sort), int_attribute(item, "ttl"))
+    }
+    counts = (_counts_of(item) for sort, item in own.items() if sort.startswith(prefix))
+    return BatchView(batch, batch.counts_of(counts), sum(map(_spending_of, own.values()), NOTHING_SPENT))
 
 
-def counter_values(counts: Counts) -> dict[str, Value]:
-    """The values `:succeeded`, `:failed`, … for the ADD of an UpdateItem."""
-    return {f":{name}": {"N": str(getattr(counts, name))} for name in COUNTER_FIELDS}
+def counter_values(counts: Counts, spent: Spending) -> dict[str, int]:
+    """The amounts that a commit adds to its counter, by attribute."""
+    amounts = {name: getattr(counts, name) for name in COUNTER_FIELDS}
+    return amounts | {f"spent_{name}": getattr(spent, name) for name in SPENDING_FIELDS}
 
 
 def _counts_of(item: Item) -> Counts:
     return Counts(**{name: int_attribute(item, name) for name in COUNTER_FIELDS})
+
+
+def _spending_of(item: Item) -> Spending:
+    return Spending(**{name: int_attribute(item, f"spent_{name}") for name in SPENDING_FIELDS})

@@ -20,7 +20,7 @@ from service.domain.errors import (
     RowTooLargeError,
     ThrottledError,
 )
-from service.domain.model import COUNTER_FIELDS, Commit
+from service.domain.model import Commit
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 _ROW_CONDITION = "attribute_not_exists(#row_id) OR #round < :round"
@@ -33,8 +33,6 @@ _FENCED_ROW_CONDITION = (
     "(attribute_not_exists(#incarnation) AND (#ttl < :ttl OR (#ttl = :ttl AND #round < :round)))"
 )
 """Incarnations sort by time: leftovers are replaced, and a late worker replaces nothing of a later batch."""
-_COUNTER_NAMES = {f"#{name}": name for name in (*COUNTER_FIELDS, "ttl")}
-_COUNTER_UPDATE = "SET #ttl = :ttl ADD " + ", ".join(f"#{name} :{name}" for name in COUNTER_FIELDS)
 
 
 async def write_commit(
@@ -119,12 +117,17 @@ def _row_condition(commit: Commit) -> dict[str, Any]:
 
 
 def _counter_update(table: str, commit: Commit) -> dict[str, Any]:
+    # an amount of 0 needs no attribute: each is a part of what the write costs
+    added = {name: amount for name, amount in counter_values(commit.counts, commit.spent).items() if amount}
+    adds = ", ".join(f"#{name} :{name}" for name in added)
     return {
         "Update": {
             "TableName": table,
             "Key": primary_key(commit.batch_id, counter_sort(commit.round, commit.slot, commit.incarnation)),
-            "UpdateExpression": _COUNTER_UPDATE,
-            "ExpressionAttributeNames": _COUNTER_NAMES,
-            "ExpressionAttributeValues": counter_values(commit.counts) | {":ttl": {"N": str(commit.ttl)}},
+            "UpdateExpression": "SET #ttl = :ttl" + (f" ADD {adds}" if adds else ""),
+            "ExpressionAttributeNames": {f"#{name}": name for name in (*added, "ttl")},
+            "ExpressionAttributeValues": {
+                f":{name}": {"N": str(amount)} for name, amount in {**added, "ttl": commit.ttl}.items()
+            },
         }
     }

@@ -22,6 +22,9 @@ BATCH_SORT = "#batch"
 META_PREFIX = "#"
 """Sort keys of a batch item and its counters begin with this: one query reads them all."""
 
+COUNTER_PREFIX = "#count#"
+"""Sort keys of the counters of all rounds begin with this."""
+
 RECORD_SORT = "#record"
 
 TIMELINE = "batches"
@@ -41,7 +44,7 @@ def record_key(name: str) -> Item:
 
 def counter_prefix(round_: int) -> str:
     """`#count#001#`: the sort keys of a round's counters begin with this."""
-    return f"#count#{round_:03d}#"
+    return f"{COUNTER_PREFIX}{round_:03d}#"
 
 
 def counter_sort(round_: int, slot: int, incarnation: str) -> str:

@@ -27,8 +27,8 @@ from service.domain.ports import COMMIT_BYTES, COMMIT_LIMIT, ITEM_BYTES, ITEM_DE
 def row_items(commit: Commit) -> list[Item]:
     """The row items of a commit. Raises RowRejectedError, naming the row, if a value cannot be stored."""
     numbers = {outcome.number for outcome in commit.outcomes}
-    if not 0 < len(commit.outcomes) <= COMMIT_LIMIT or len(numbers) < len(commit.outcomes):
-        raise ValueError(f"a commit takes 1 to {COMMIT_LIMIT} distinct rows, not {len(commit.outcomes)}")
+    if len(commit.outcomes) > COMMIT_LIMIT or len(numbers) < len(commit.outcomes):
+        raise ValueError(f"a commit takes up to {COMMIT_LIMIT} distinct rows, not {len(commit.outcomes)}")
     rows = []
     for outcome in commit.outcomes:
         try:
@@ -74,6 +74,8 @@ def is_committed(item: Item, commit: Commit) -> bool:
     return commit.leaves(int(item["round"]["N"]), _incarnation_of(item), int_attribute(item, "ttl"))
 
 
+_AMOUNTS = ("input_tokens", "output_tokens", "cost")
+
 _STATUSES = {status.value: status for status in Status}
 
 
@@ -99,6 +101,7 @@ def outcome_of(item: Item) -> Outcome:
         reply_at=_reply_place_of(item),
         reply_round=int_attribute(item, "reply_round"),
         history=tuple(map(PastOutcome.of_json, decode(item["history"]))) if "history" in item else (),
+        cost=int_attribute(item, "cost"),
     )
 
 
@@ -123,10 +126,9 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
         # only failed rows have the index key: `by_status` is sparse
         item["status_key"] = {"S": failed_key(partition)}
     # attributes that most rows do not need are left out: they count in the item's size and in write costs
-    if outcome.input_tokens:
-        item["input_tokens"] = {"N": str(outcome.input_tokens)}
-    if outcome.output_tokens:
-        item["output_tokens"] = {"N": str(outcome.output_tokens)}
+    for name in _AMOUNTS:
+        if amount := getattr(outcome, name):
+            item[name] = {"N": str(amount)}
     if outcome.provenance:
         item["provenance"] = encode(outcome.provenance)
     if outcome.reused_from:

@@ -27,7 +27,7 @@ from service.domain.model import (
 _PLAIN = (
     "control", "generation", "cancelled_at", "cancel_reason", "hold_s", "trouble_pause_s", "grace_s",
     "unread_from", "max_concurrency", "judged_round", "digests", "tolerate_option", "same_id",
-    "sample_option",
+    "sample_option", "prices",
 )  # fmt: skip
 """Attributes that hold a field of the batch as it is; left out while the field has its default."""
 
@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "control": 0, "generation": 0, "cancelled_at": "", "cancel_reason": "", "hold_s": None,
     "trouble_pause_s": None,
     "grace_s": 0, "unread_from": 0, "max_concurrency": None, "judged_round": 0, "digests": (),
-    "tolerate_option": "", "same_id": False, "sample_option": "",
+    "tolerate_option": "", "same_id": False, "sample_option": "", "prices": None,
 }  # fmt: skip
 
 _COUNTS = ("carried", "forgiven")

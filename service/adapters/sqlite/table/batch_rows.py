@@ -9,13 +9,25 @@ import orjson
 
 from service.adapters.aws.table.batch_items import batch_item, batch_of
 from service.adapters.aws.table.steering_values import operation_item, operation_of
-from service.domain.model import COUNTER_FIELDS, Batch, BatchView, Commit, Counts, Operation, State
+from service.domain.model import (
+    COUNTER_FIELDS,
+    NOTHING_SPENT,
+    SPENDING_FIELDS,
+    Batch,
+    BatchView,
+    Commit,
+    Counts,
+    Operation,
+    Spending,
+    State,
+)
 
-_COUNTERS = ", ".join(COUNTER_FIELDS)
+_AMOUNTS = (*COUNTER_FIELDS, *(f"spent_{name}" for name in SPENDING_FIELDS))
+_COUNTERS = ", ".join(_AMOUNTS)
 _ADD_COUNTS = (
     f"INSERT INTO counters (batch, round, incarnation, ttl, {_COUNTERS}) "  # noqa: S608
-    f"VALUES (?, ?, ?, ?{', ?' * len(COUNTER_FIELDS)}) ON CONFLICT DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTER_FIELDS)
+    f"VALUES (?, ?, ?, ?{', ?' * len(_AMOUNTS)}) ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
 )
 _SAVE = (
     "INSERT INTO batches (batch_id, state, created_at, ttl, item) VALUES (?, ?, ?, ?, ?) "
@@ -68,16 +80,21 @@ def save_batch(connection: sqlite3.Connection, batch: Batch | None) -> bool:
 
 
 def present_view(connection: sqlite3.Connection, batch_id: str, now_ms: int) -> BatchView | None:
-    """The batch and the sum of the counters of its round; None if it has expired."""
+    """The batch, the counts of its round, and the calls of all rounds; None if it has expired."""
     batch = stored_batch(connection, batch_id)
     if batch is None or batch.has_expired(now_ms):
         return None
     rows = connection.execute(
-        f"SELECT incarnation, ttl, {_COUNTERS} FROM counters WHERE batch = ? AND round = ?",  # noqa: S608
-        (number_of_batch(connection, batch_id), batch.round),
+        f"SELECT round, incarnation, ttl, {_COUNTERS} FROM counters WHERE batch = ?",  # noqa: S608
+        (number_of_batch(connection, batch_id),),
     )
-    own = [Counts(*counts) for incarnation, ttl, *counts in rows if batch.owns(incarnation, ttl)]
-    return BatchView(batch, batch.counts_of(own))
+    counts, spending = [], NOTHING_SPENT
+    for round_, incarnation, ttl, *amounts in rows:
+        if batch.owns(incarnation, ttl):
+            spending += Spending(*amounts[len(COUNTER_FIELDS) :])
+            if round_ == batch.round:
+                counts.append(Counts(*amounts[: len(COUNTER_FIELDS)]))
+    return BatchView(batch, batch.counts_of(counts), spending)
 
 
 def batches_in(
@@ -104,7 +121,8 @@ def recent_batches(connection: sqlite3.Connection, limit: int, now_ms: int) -> l
 
 def add_counts(connection: sqlite3.Connection, number: int, commit: Commit, counts: Counts) -> None:
     """Add the counts of a commit to the counters of its round."""
-    amounts = (getattr(counts, name) for name in COUNTER_FIELDS)
+    amounts = [getattr(counts, name) for name in COUNTER_FIELDS]
+    amounts += [getattr(commit.spent, name) for name in SPENDING_FIELDS]
     connection.execute(_ADD_COUNTS, (number, commit.round, commit.incarnation, commit.ttl, *amounts))
 
 

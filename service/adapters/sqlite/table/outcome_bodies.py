@@ -51,8 +51,10 @@ def bodies_of(commit: Commit) -> list[bytes]:
     Raises ValueError, RowRejectedError and RowTooLargeError as DynamoDB's items do (`row_items`).
     """
     outcomes = commit.outcomes
-    if not 0 < len(outcomes) <= COMMIT_LIMIT or len({one.number for one in outcomes}) < len(outcomes):
+    if len(outcomes) > COMMIT_LIMIT or len({one.number for one in outcomes}) < len(outcomes):
         row_items(commit)
+    if not outcomes:
+        return []
     bodies = [_array_of(outcome) for outcome in outcomes]
     sizes = [len(body) for body in bodies]
     is_small = max(sizes) * _ITEM_SHARE < ITEM_BYTES and sum(sizes) * _ITEM_SHARE < COMMIT_BYTES
@@ -70,7 +72,7 @@ def outcome_from(number: int, round_: int, body: bytes) -> Outcome:
         return outcome_of(fields)
     (
         kind, status, input_data, output_data, execution_time_ms, timestamp, attempts, worker, error,
-        input_tokens, output_tokens, provenance, reply, reused_from, stored, stored_reply, history,
+        input_tokens, output_tokens, provenance, reply, reused_from, stored, stored_reply, history, *rest,
     ) = fields  # fmt: skip
     if kind == _WITH_FLOATS:
         input_data, output_data = _with_decimals(input_data), _with_decimals(output_data)
@@ -80,6 +82,8 @@ def outcome_from(number: int, round_: int, body: bytes) -> Outcome:
         output_tokens, provenance or {}, _reply_text(reply), reused_from,
         StoredPayload(*stored) if stored else None, _reply_place(reply, stored_reply), _reply_round(reply),
         tuple(map(PastOutcome.of_json, history)) if history else (),
+        # outcomes of an earlier version have no cost
+        rest[0] if rest else 0,
     )  # fmt: skip
 
 
@@ -97,7 +101,7 @@ def _array_of(outcome: Outcome) -> bytes:
         (error.type, error.message, error.failure_class) if error else None,
         outcome.input_tokens, outcome.output_tokens, outcome.provenance or None, _reply(outcome),
         outcome.reused_from, _stored(outcome.stored), _stored(outcome.reply_at),
-        [past.as_json() for past in outcome.history] if outcome.history else None,
+        [past.as_json() for past in outcome.history] if outcome.history else None, outcome.cost,
     ]  # fmt: skip
     try:
         return orjson.dumps(fields)

@@ -182,7 +182,7 @@ class SqliteTable(SqliteOutbox):
     async def commit(self, commit: Commit) -> Sequence[int]:
         """Store all outcomes and add their counts, or nothing; see `Table.commit`."""
         bodies = bodies_of(commit)
-        content = hash((commit.batch_id, commit.round, *bodies))
+        content = hash((commit.batch_id, commit.round, commit.spent, *bodies))
         if (applied := self._tokens.get(commit.token)) is not None:
             if applied != content:
                 raise RuntimeError(f"commit token {commit.token} was used for other outcomes: a bug")

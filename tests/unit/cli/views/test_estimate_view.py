@@ -9,7 +9,7 @@ from rich.console import Console
 from service.app.estimates.call_tally import CallTally, FileTally
 from service.app.estimates.estimate import Estimate, Range
 from service.app.estimates.last_runs import LastRuns
-from service.cli.estimate_view import show_estimate
+from service.cli.views.estimate_view import show_estimate
 
 RUNS = LastRuns(2, 10, 10, 5_000, 300, 20.0, 10)
 ESTIMATE = Estimate(

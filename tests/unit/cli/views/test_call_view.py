@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from service.cli.call_view import TERMINAL_LINES, show_call, show_value
+from service.cli.views.call_view import TERMINAL_LINES, show_call, show_value
 
 
 def printed(show, value, *, terminal: bool = False) -> str:

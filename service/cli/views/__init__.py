@@ -1,0 +1,1 @@
+"""Objects as commands print them to people."""
