@@ -15,6 +15,7 @@ MOST_MODULES = 14
 """So many names are read at a glance."""
 
 OTHER_TESTS = {
+    "batch/commits/test_spending.py": "the calls that group commits count",
     "adapters/aws/test_requests_to_aws.py": "parameters of calls, which all adapters of AWS promise",
     "agents/wire/streams/test_fuzz_streams.py": "any bytes as a stream; `make fuzz` runs it for longer",
     "agents/wire/streams/test_halves.py": "halves of a character in two events, in streams of all kinds",
