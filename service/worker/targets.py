@@ -17,7 +17,7 @@ from service.domain.ports import Agent, Clock
 from service.mapping import Definition, RowMapping
 from service.worker.admission.gate import Gate
 from service.worker.admission.gates import Gates
-from service.worker.call_costs import CallCosts
+from service.worker.money.call_costs import CallCosts
 from service.worker.rate_limit.limiter import Limiter
 
 log = structlog.get_logger(__name__)

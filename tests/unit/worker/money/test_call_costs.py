@@ -8,7 +8,7 @@ from service.domain.errors import AgentThrottledError, AgentTimeoutError, Extrac
 from service.domain.model import Batch, Location, Source, Spending, State
 from service.mapping import Prices
 from service.mapping.replies.transcript import NO_USAGE, Usage
-from service.worker.call_costs import CallCosts
+from service.worker.money.call_costs import CallCosts
 from tests.unit.laboratory import definition_of
 
 PRICES = Prices(input=10**6, output=2 * 10**6, per_call=7)
