@@ -34,6 +34,34 @@ _REQUESTS = ("tests/unit/adapters/aws/test_requests_to_aws.py",)
 
 MUTANTS = (
     Mutant(
+        "two packs with other replies have one name",
+        "service/batch/replies/pack.py",
+        "name = hashlib.sha256(body).hexdigest()[:16]",
+        'name = "0" * 16',
+        ("tests/unit/batch/replies",),
+    ),
+    Mutant(
+        "outcomes are committed without their replies",
+        "service/batch/commits/group_commit.py",
+        "            await self._packer.pack(batch, waiters, repeat)\n",
+        "",
+        ("tests/unit/batch/replies/test_kept_replies.py",),
+    ),
+    Mutant(
+        "errors quote replies that are not kept",
+        "service/worker/reply_keeping.py",
+        'if mapping.keep_replies == "none":',
+        "if False:",
+        ("tests/unit/worker/test_reply_keeping.py",),
+    ),
+    Mutant(
+        "a batch is purged while it runs",
+        "service/app/purge.py",
+        "if not batch.state.is_final:",
+        "if False:",
+        ("tests/unit/app/test_purge.py",),
+    ),
+    Mutant(
         "a query may read stale items",
         f"{_AWS}/table/queries.py",
         'more["ConsistentRead"] = True',
