@@ -267,7 +267,7 @@ MUTANTS = (
     ),
     Mutant(
         "a group commit that was full once never lingers again",
-        "service/batch/commits/group_commit.py",
+        "service/batch/commits/commit_group.py",
         "            self.is_full.clear()\n",
         "            pass\n",
         ("tests/unit/batch/commits/test_group_commit.py",),
