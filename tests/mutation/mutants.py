@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "the target of a batch that is being split is never tried out",
         "service/sweeper/target_watch.py",
-        "left = last_sent_row(view.batch) - view.all_counts.done",
+        "left = sent_rows(view.batch) - view.all_counts.done",
         "left = (view.batch.due or 10**9) - view.counts.done",
         ("tests/unit/sweeper/test_target_watch.py",),
     ),
