@@ -109,6 +109,8 @@ async def use_table(table: DynamoTable) -> None:
     await table.record("limit/demo")
     await table.swap("limit/demo", "one", version=0, ttl=TTL)
     await table.swap("limit/demo", "two", version=1, ttl=TTL)
+    await table.delete_rows(batch, 0)
+    assert await table.delete_batch(replace(batch, state=State.AGGREGATING))
 
 
 async def use_queue(queue: SqsQueue) -> None:
@@ -138,6 +140,7 @@ async def use_objects(clients: Clients, bucket: str) -> None:
     source = await objects.head(bucket, "large")
     await objects.read(source, 0, 10)
     await objects.listing(bucket, "l", after="a", limit=10)
+    await objects.delete(bucket, "large")
 
 
 async def test_every_operation_of_the_adapters_is_called_with_valid_parameters(

@@ -66,7 +66,8 @@ async def test_json_in_and_out(open_command: Callable[..., Agent]) -> None:
         "print(json.dumps([json.load(sys.stdin), *map(os.environ.get, names), os.getcwd()]))"
     )
     agent = open_command(program, env={"KEY": "${TOKEN}"}, directory="/")
-    assert (await run(agent, {"a": "é"})).body == [{"a": "é"}, "b#1/1/1", "s3cr3t-t0k3n", "/"]
+    # the value came back, so it is masked
+    assert (await run(agent, {"a": "é"})).body == [{"a": "é"}, "b#1/1/1", "${TOKEN}", "/"]
 
 
 @pytest.mark.parametrize(
