@@ -69,6 +69,7 @@ def moved(
             finished_at=now if to.is_final else "",
             error=error,
             trouble=None,
+            settled=batch.settled if to in (State.AGGREGATING, State.FAILED) else stored.settled,
         )
     )
 

@@ -112,7 +112,8 @@ class Aggregator:
             if message.is_for(view.batch) and view.has_its_sample:
                 await self._samples.review(view.batch)
                 return
-            if not await self._begin_aggregation(view, message):
+            view = await self._begin_aggregation(view, message)
+            if view.batch.state is not State.AGGREGATING or not message.is_for(view.batch):
                 log.info("aggregation_not_due", state=view.batch.state, message_round=message.round)
                 await self._abort_leftovers(view.batch, message, delivery.message.receives)
                 return
@@ -150,20 +151,19 @@ class Aggregator:
         log.info("aggregation_postponed", reason=batch.trouble.reason, again_in_s=delay_s)
         return True
 
-    async def _begin_aggregation(self, view: BatchView, message: AggregateMessage) -> bool:
-        """True if the batch is AGGREGATING in this round; move it there if it is complete and RUNNING.
-
-        False for a message of an earlier round or batch, and for a batch that has ended.
-        """
+    async def _begin_aggregation(self, view: BatchView, message: AggregateMessage) -> BatchView:
+        """Move the batch to AGGREGATING if it is complete and RUNNING; return it as it stands then."""
         batch = view.batch
         if not message.is_for(batch):
-            return False
+            return view
         # The completion check sends this message before it moves the batch: it may arrive first.
         if batch.state is State.RUNNING and view.has_all_rows:
             now = iso_time(self._ports.clock.now_ms())
-            await self._ports.table.move(batch, expected=State.RUNNING, to=State.AGGREGATING, now=now)
-            return True
-        return batch.state is State.AGGREGATING
+            settled = replace(batch, settled=view.spending)
+            await self._ports.table.move(settled, expected=State.RUNNING, to=State.AGGREGATING, now=now)
+            # Another process may have moved it first, and have counted fewer calls or more.
+            return await self._ports.table.read(batch.batch_id) or view
+        return view
 
     async def _postpone(self, batch: Batch, grant: LeaseGrant) -> None:
         """Send the trigger again for the time when the other aggregator's lease ends, and hold nothing."""
@@ -243,7 +243,6 @@ class Aggregator:
             files=written,
             rounds=done.rounds,
             operations=await ports.table.operations(batch),
-            spending=work.view.spending,
         )
         work.lease.check()
         await write_manifest(ports.objects, batch, facts)

@@ -91,14 +91,16 @@ class Completion:
         moved = await repeat(
             partial(
                 table.move,
-                batch,
+                replace(batch, settled=view.spending),
                 expected=State.RUNNING,
                 to=State.AGGREGATING,
                 now=iso_time(self._ports.clock.now_ms()),
             )
         )
         log.info("batch_complete", batch_id=batch_id, round=batch.round, total=batch.total, claimed=moved)
-        return replace(view, batch=replace(batch, state=State.AGGREGATING)) if moved else view
+        if not moved:
+            return view
+        return replace(view, batch=replace(batch, state=State.AGGREGATING, settled=view.spending))
 
     async def complete(self, batch: Batch) -> None:
         """Check a batch whose rows all have an outcome, and complete it whatever its counters say."""

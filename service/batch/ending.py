@@ -44,6 +44,9 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     not counted. Raises RetryableError and AccessError.
     """
     now = iso_time(ports.clock.now_ms())
+    read = await ports.table.read(batch.batch_id)
+    if read is not None and read.batch.is_round_of(batch):
+        batch = replace(batch, settled=read.spending)
     for state in expected:
         if await end_batch(ports, batch, expected=state, to=State.FAILED, now=now, error=problem):
             await report_failed_batch(ports, batch, problem)
@@ -78,7 +81,8 @@ async def end_batch(
         if view is None or not view.batch.is_round_of(batch) or view.batch.control == control:
             return False
         control = view.batch.control
-        if await change(view.batch, events=ports.events.ending(view, to, now, error)):
+        changed = replace(view.batch, settled=batch.settled)
+        if await change(changed, events=ports.events.ending(view, to, now, error)):
             return True
 
 
@@ -109,9 +113,7 @@ async def write_failed_manifest(ports: Ports, batch: Batch) -> None:
             if view is None or not view.batch.is_round_of(batch) or view.batch.state is not State.FAILED:
                 return
             log_ = await ports.table.operations(view.batch)
-            facts = manifest_of(
-                view.batch, State.FAILED, view.all_counts, operations=log_, spending=view.spending
-            )
+            facts = manifest_of(view.batch, State.FAILED, view.all_counts, operations=log_)
             if await replace_manifest(ports.objects, view.batch, facts, etag=etag):
                 return
         log.warning("manifest_not_written", batch_id=batch.batch_id, reason="others change it")

@@ -18,7 +18,6 @@ from service.domain.model import (
     Counts,
     Json,
     Operation,
-    Spending,
     State,
 )
 from service.domain.ports import Objects, StoredFile
@@ -74,18 +73,17 @@ def manifest_of(
     files: Sequence[tuple[StoredFile, int]] = (),
     rounds: Mapping[int, int] | None = None,
     operations: Sequence[Operation] = (),
-    spending: Spending = NOTHING_SPENT,
 ) -> dict[str, Any]:
     """The manifest as JSON; every repetition of an aggregation writes the same one.
 
     `error` is the reason of a FAILED batch, which has no `files`, and "" otherwise. `cancel_reason` is "" if
     nobody but a user has cancelled the batch. `unread_from` is the number of the first row that was not read
     because of that, None if all were. `rounds` is the number of rows whose outcome is of each round;
-    `operations` is the batch's log. `spending`: the calls that were counted when the manifest was
-    written; one that ended late, after a worker had died, may be counted afterwards.
+    `operations` is the batch's log. Calls that were counted after the last row was done are missing:
+    only so does every repetition have the same figures.
     """
     source = batch.source
-    view = BatchView(replace(batch, state=state), tally - batch.carried, spending)
+    view = BatchView(replace(batch, state=state), tally - batch.carried, batch.settled or NOTHING_SPENT)
     opening = _opening_of(batch.round, operations)
     return {
         "batch_id": batch.batch_id,
@@ -101,7 +99,7 @@ def manifest_of(
         "input_tokens": tally.input_tokens,
         "output_tokens": tally.output_tokens,
         "reused": tally.reused,
-        "calls": spending.calls,
+        "calls": view.spending.calls,
         "tokens": tokens_json(view),
         "cost": cost_json(view),
         "cancelled_at": batch.cancelled_at,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from service.csvio import CsvReader, Layout
@@ -16,7 +17,8 @@ from service.mapping.approval import compile_gate
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
-from service.mapping.pricing import Prices, Pricing, compile_pricing
+from service.mapping.price_list import prices_of
+from service.mapping.pricing import Pricing, compile_pricing
 from service.mapping.replies.transcript import Usage
 from service.mapping.syntax.forms import (
     CsvForm,
@@ -187,10 +189,9 @@ class RowMapping:
         """The output fields of a reply: parsed JSON or a str. Raises ExtractionError, ReplyPendingError."""
         return self.extractor.extract(reply)
 
-    @property
-    def stated_prices(self) -> Mapping[str, Json] | None:
-        """The prices of the mapping as they are stored with a batch; None without any."""
-        return self.pricing.as_json() if isinstance(self.pricing, Prices) else None
+    def prices_at(self, now_ms: int) -> dict[str, Json] | None:
+        """The prices of its calls at a time in ms since 1970, as a batch has them; None if not known."""
+        return prices_of(self.pricing, self.target, datetime.fromtimestamp(now_ms / 1000, UTC))
 
     def usage_of(self, reply: Json) -> Usage:
         """The tokens that a reply states, whether or not it has any of the fields."""

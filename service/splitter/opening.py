@@ -227,7 +227,7 @@ class Opener:
             tolerate_option=job.tolerate or "",
             gate=None if problem or mapping is None else asked_gate(mapping.gate, job.approval),
             sample_option=sample_text(job.approval),
-            prices=mapping.stated_prices if mapping else None,
+            prices=mapping.prices_at(now_ms) if mapping else None,
         )
 
 

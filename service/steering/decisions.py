@@ -200,7 +200,12 @@ def finish(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
     if batch.state is State.AGGREGATING:
         return Decision(text, replace(batch, trouble=None))
     _check_finishable(view)
-    return Decision(text, replace(batch, state=State.AGGREGATING, trouble=None, error="", finished_at=""))
+    return Decision(
+        text,
+        replace(
+            batch, state=State.AGGREGATING, trouble=None, error="", finished_at="", settled=view.spending
+        ),
+    )
 
 
 def _check_finishable(view: BatchView) -> None:

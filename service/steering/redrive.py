@@ -103,7 +103,7 @@ class Redrive:
             definition = self._definitions(batch.tool_name)
         except MappingError as error:
             raise UsageError(f"there is no present mapping for {batch.batch_id}: {error}") from None
-        with_mapping(batch, definition)  # refused before the pass
+        with_mapping(batch, definition, self._ports.clock.now_ms())  # refused before the pass
         return definition
 
     async def _opened_by(self, request: OperationRequest) -> str:

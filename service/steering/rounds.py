@@ -171,7 +171,7 @@ class NextRound:
             # Who has rows run again after the end of the batch has decided on its sample.
             after = passed(after, request.by, iso_time(now_ms))
         after = replace(after, state=open_state(after))
-        return after if self.definition is None else with_mapping(after, self.definition)
+        return after if self.definition is None else with_mapping(after, self.definition, now_ms)
 
     def _rows(self, after: Batch, lacking: int) -> str:
         runs = self.selection.selected + lacking
@@ -210,8 +210,8 @@ def _deadline(batch: Batch, request: OperationRequest, now_ms: int) -> str:
     return batch.deadline_at if batch.state is State.PAUSED else ""
 
 
-def with_mapping(batch: Batch, definition: Definition) -> Batch:
-    """The batch with another mapping. Its results keep all columns that they had.
+def with_mapping(batch: Batch, definition: Definition, now_ms: int) -> Batch:
+    """The batch with another mapping, and its prices now. Its results keep all columns that they had.
 
     Raises UsageError if the mapping does not fit the columns of the batch.
     """
@@ -234,5 +234,5 @@ def with_mapping(batch: Batch, definition: Definition) -> Batch:
         excel=mapping.csv.excel,
         tolerate=batch.tolerate if batch.tolerate_option else mapping.execution.tolerate,
         compiled_by=__version__,
-        prices=mapping.stated_prices,
+        prices=mapping.prices_at(now_ms),
     )

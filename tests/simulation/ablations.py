@@ -44,6 +44,7 @@ from tests.simulation.ablations_outcomes import (
     NoSeal,
     NoSplitLease,
     NoWaitingResults,
+    SpendingApart,
     StateBeforeSend,
 )
 from tests.simulation.ablations_results import (
@@ -77,7 +78,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoHeartbeat, NoReplayMarks, NoSweeper, NoDrain, NoLease, NoSplitLease, NoSenders,
         NoMarksOnRepeatedCalls, NoSenderOfRecoveries, NoRecoveryLease,
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
-        LatePacks,
+        LatePacks, SpendingApart,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoEndOfTurns,
         NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,

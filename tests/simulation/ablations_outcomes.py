@@ -16,7 +16,16 @@ from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion, Repeat, once
 from service.domain.errors import RowfleetError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Batch, BatchView, Commit, Outcome, State, iso_time
+from service.domain.model import (
+    NOTHING_SPENT,
+    Batch,
+    BatchView,
+    Commit,
+    Outcome,
+    Spending,
+    State,
+    iso_time,
+)
 from service.domain.ports import LeaseGrant, OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
@@ -49,6 +58,27 @@ class NoRoundFence(Components):
     """A row is written unless it has an outcome of the same round, so also over one of a later round."""
 
     observed_table = _UnfencedTable
+
+
+class _ForgetfulCommitter(GroupCommitter):
+    async def commit(
+        self,
+        batch: Batch,
+        number: int,
+        outcome: Outcome | None,
+        patience: Patience | None = None,
+        spent: Spending = NOTHING_SPENT,
+    ) -> BatchView | None:
+        """Commit the outcome, and count its calls afterwards."""
+        view = await super().commit(batch, number, outcome, patience)
+        self.count_spending(batch, spent)
+        return view
+
+
+class SpendingApart(Components):
+    """The calls of a row are counted after its outcome, in another transaction."""
+
+    committer = _ForgetfulCommitter
 
 
 class _UncountedTable(ObservedTable):

@@ -67,6 +67,8 @@ INVARIANTS: Mapping[str, str] = {
     "no_upload_left": "No unfinished upload is left when a batch has ended.",
     "answered_for_itself": "A row's answer was given to it, or to the row of the same input that it names.",
     "reply_is_kept": "A row that was answered has its reply, as the agent gave it, at any later time.",
+    "spending_covers_results": "No less was spent than the results have cost, at any time.",
+    "calls_are_counted": "If no process was killed, each call is counted in what was spent.",
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
     "concurrent_limit_holds": "At no instant are more calls in flight in the fleet than their limit.",
     "calm_is_exact": "With faults of storage only, a row (with `reuse`: an input) takes one call.",
@@ -200,6 +202,13 @@ def _extra_calls(final: FinalState) -> Iterator[Broken]:
             ]
     if set(asked.values()) - {1}:
         yield "calm_is_exact", f"asked {asked.total()} times for {len(asked)} inputs"
+    for batch_id in final.batch_ids:
+        batch = final.table.batch(batch_id)
+        if batch is None:
+            continue
+        calls = sum(n for (whose, _, _), n in final.monitor.calls_for.items() if whose == batch.identity)
+        if (counted := final.table.spent(batch).calls) < calls:
+            yield "calls_are_counted", f"{batch_id}: {counted} of {calls} calls are counted"
     for name in ("duplicate_outcomes", "leases_lost", "rows_skipped", "messages_poisoned", "handler_crashes"):
         if total := sum(process.metrics.totals[name] for process in final.processes):
             yield "calm_is_exact", f"{name}: {total:g}"

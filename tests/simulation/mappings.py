@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from service.domain.money import decimal_text
 from service.mapping import Catalog, Definition
+
+CALL_PRICE = 7
+"""The price of a call, in units of money."""
 
 BUDGET_S = 600.0
 """No attempt begins later than this after a row's first."""
@@ -76,6 +80,7 @@ class MappingSpec:
 
 
 _YAML = """
+pricing: {{per_call: {per_call}}}
 target: {{type: tool, name: {mapping.name}, invoke: python, function: "simulated:ask"}}
 input_mapping: {{column_mappings: {{name: name}}}}
 output_mapping:
@@ -95,7 +100,8 @@ execution:
 def definition_of(mapping: MappingSpec, *, is_new: bool = False) -> Definition:
     """The definition of a mapping, compiled once for all worlds; a new one has one more output field."""
     more = ", again: $.call" if is_new else ""
-    text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S, more=more)
+    price = decimal_text(CALL_PRICE)
+    text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S, more=more, per_call=price)
     if mapping.max_concurrency:
         text += f"  max_concurrency: {mapping.max_concurrency}\n"
     if mapping.row_deadline_s:

@@ -157,7 +157,8 @@ class Monitor:
     def counted(self, table: ObservedTable, commit: Commit) -> None:
         """A commit was applied.
 
-        Checks one_outcome, answered_for_itself, reply_is_kept and counters_equal_outcomes.
+        Checks one_outcome, answered_for_itself, reply_is_kept, counters_equal_outcomes and
+        spending_covers_results.
         """
         if any(outcome.round != commit.round for outcome in commit.outcomes):
             self.violated("one_outcome", f"an outcome of another round was committed for {commit.round}")
@@ -173,9 +174,17 @@ class Monitor:
         if self.standing(batch.identity):
             self._check_counters(table, batch, commit.round)
         if batch.round == commit.round:
-            view = BatchView(batch, table.counts(batch))
+            view = BatchView(batch, table.counts(batch), table.spent(batch))
+            self._check_spending(view)
             self.steering.committed(view, self._stored[batch.identity, batch.round])
         self.on_progress()
+
+    def _check_spending(self, view: BatchView) -> None:
+        """Check spending_covers_results."""
+        results = view.all_counts.cost
+        if view.spending.cost < results:
+            text = f"{view.batch.batch_id} has spent {view.spending.cost}, its results have cost {results}"
+            self.violated("spending_covers_results", text)
 
     def _check_answer(self, batch: Batch, outcome: Outcome) -> None:
         """Check answered_for_itself: the answer has the number of its call, and so tells its row."""

@@ -25,6 +25,7 @@ from service.domain.model import (
     Operation,
     OutboxKind,
     OutboxRecord,
+    Spending,
     identity,
 )
 from service.domain.ports import OutgoingMessage, ReceivedMessage, StoredFile
@@ -98,6 +99,10 @@ class ObservedTable(MemoryTable):
     def counts(self, batch: Batch) -> Counts:
         """The counters of the present round of a batch, summed over its slots."""
         return self._counted(batch)
+
+    def spent(self, batch: Batch) -> Spending:
+        """The calls of all rounds of a batch."""
+        return self._spent(batch)
 
     def delete_row(self, partition: str, number: int, row: Item) -> None:
         """Delete a row that has expired, unless it was written anew."""

@@ -56,6 +56,7 @@ EXPECTED = {
     "NoMarksOnReturns": {"repeats_are_marked"},
     "NoKeptOutcomes": {"kept_while_held", "calm_is_exact"},
     "LatePacks": {"reply_is_kept"},
+    "SpendingApart": {"spending_covers_results"},
     "NoClosedGate": {"no_call_while_commits_wait"},
     "NoExcuses": {"failed_for_a_cause"},
     "NoSuspicion": {"failed_for_a_cause"},

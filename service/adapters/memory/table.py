@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right, insort
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from service.adapters import batch_changes as changes
@@ -100,7 +100,7 @@ class MemoryTable(MemoryDeletion, MemoryOutbox):
         """The batch and the sum of its counters of its current round."""
         await asyncio.sleep(0)
         batch = self._present(batch_id)
-        return None if batch is None else self._view(batch)
+        return None if batch is None else BatchView(batch, self._counted(batch), self._spent(batch))
 
     async def definition(self, batch_id: str, digest: str) -> str | None:
         """The definition that `open` stored with the batch."""
@@ -304,17 +304,20 @@ class MemoryTable(MemoryDeletion, MemoryOutbox):
         batch = self._batches.get(batch_id)
         return None if batch is None or batch.has_expired(self._now_ms()) else batch
 
-    def _view(self, batch: Batch) -> BatchView:
-        """The batch with the sum of the counters of its round, and the calls of all its rounds."""
-        counters = self._counters[batch.batch_id].items()
-        own = [
-            (round_, counter)
-            for (round_, _, incarnation), counter in counters
-            if batch.owns(incarnation, counter.ttl)
-        ]
-        counts = (counter.counts for round_, counter in own if round_ == batch.round)
-        spending = sum((counter.spent for _, counter in own), NOTHING_SPENT)
-        return BatchView(batch, batch.counts_of(counts), spending)
+    def _counted(self, batch: Batch) -> Counts:
+        """The sum of the counters of the batch's round."""
+        own = (counter.counts for round_, counter in self._own_counters(batch) if round_ == batch.round)
+        return batch.counts_of(own)
+
+    def _spent(self, batch: Batch) -> Spending:
+        """The calls of all rounds of the batch."""
+        return sum((counter.spent for _, counter in self._own_counters(batch)), NOTHING_SPENT)
+
+    def _own_counters(self, batch: Batch) -> Iterator[tuple[int, Counter]]:
+        """The counters of the batch with their rounds, without leftovers of another with its id."""
+        for (round_, _, incarnation), counter in self._counters[batch.batch_id].items():
+            if batch.owns(incarnation, counter.ttl):
+                yield round_, counter
 
     def _count(self, commit: Commit) -> None:
         key = (commit.round, commit.slot, commit.incarnation)

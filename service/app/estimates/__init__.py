@@ -2,6 +2,5 @@
 
 call_tally   a file -> the calls of a run, and the bytes of their inputs
 last_runs    the mapping's earlier runs in the store: tokens and time per call
-price_list   `pricing: auto`: prices of models from a library's list
 estimate     all of these -> tokens, price and time, each from low to high
 """

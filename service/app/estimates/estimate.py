@@ -13,9 +13,9 @@ from typing import Any
 
 from service.app.estimates.call_tally import CallKey, CallTally, FileTally
 from service.app.estimates.last_runs import LastRuns, ceil_div
-from service.app.estimates.price_list import PriceQuote, quote_model
 from service.domain.money import optional_text
 from service.mapping import Prices, RowMapping
+from service.mapping.price_list import PriceQuote, quote_model
 from service.mapping.replies.transcript import Usage
 
 MOST_BYTES_PER_TOKEN = 5

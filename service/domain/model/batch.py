@@ -137,7 +137,8 @@ class Batch:
     the idempotency keys of the first round.
     `event_kinds`: kinds of events that others are told of. `gate`: the sample that it asks approval for, None
     if it asks for none; `sample_option` has the options of the job as text. `prices`: those
-    by which its calls are paid (`Prices.as_json`), None if they are not known.
+    by which its calls are paid (`Prices.as_json`), None if they are not known. `settled`: the calls that were
+    counted when the last row of the round was done, or when the batch failed; None before that.
     """
 
     tool_name: str
@@ -203,6 +204,7 @@ class Batch:
     sample_option: str = ""
     # `hash=False`: batches are hashable, and mappings are not.
     prices: Mapping[str, Json] | None = field(default=None, hash=False)
+    settled: Spending | None = None
 
     @property
     def batch_id(self) -> str:

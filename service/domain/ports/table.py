@@ -135,6 +135,8 @@ class Table(Outbox, Protocol):
     ) -> bool:
         """Change the state, set `finished_at` ("" unless `to` is final) and `error`, and clear `trouble`.
 
+        A move to AGGREGATING or FAILED stores `batch.settled` as well.
+
         This ends the lease of the former state, whoever has it.
 
         `events` are stored in the same transaction; one that the batch has already stays as it is. False

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.adapters.memory import MemoryObjects, MemoryTable, MemoryUpload
 from service.domain.errors import AccessError, LeaseLostError, PoisonMessageError, UnreachableError
 from service.domain.messages import AggregateMessage
-from service.domain.model import Commit, Counts, Dialect, OutboxKind, State, iso_time
+from service.domain.model import Commit, Counts, Dialect, OutboxKind, Spending, State, iso_time
 
 PREFIX = "results/demo/e1/"
 
@@ -153,7 +153,10 @@ async def test_failures_are_written_apart(lab):
 
 async def test_the_manifest_says_what_there_is(lab):
     """Totals, times, columns, mapping, source, and the size and digest of each file."""
-    batch = await finished(lab, 30, failed=(7, 21), notes=("Column 3 has no name",))
+    settled = Spending(calls=30, input_tokens=300, output_tokens=60, cost=30_000_000)
+    batch = await finished(
+        lab, 30, failed=(7, 21), notes=("Column 3 has no name",), prices={"currency": "USD"}, settled=settled
+    )
     await aggregate(lab, batch)
     found = files(lab)
     manifest = json.loads(found["manifest.json"])
@@ -172,6 +175,18 @@ async def test_the_manifest_says_what_there_is(lab):
         "input_tokens": 0,
         "output_tokens": 0,
         "reused": 0,
+        "calls": 30,
+        "tokens": {"input": 300, "cached_input": 0, "cache_write": 0, "output": 60, "reasoning": 0},
+        "cost": {
+            "currency": "USD",
+            "estimate": {"low": "0.30", "high": "0.30"},
+            "spent": "0.30",
+            "in_results": "0.00",
+            "to_finish": {"low": "0.00", "high": "0.00"},
+            "saved": "0.00",
+            "unpriced_calls": 0,
+            "uncertain_calls": 0,
+        },
         "cancelled_at": "",
         "cancel_reason": "",
         "unread_from": None,

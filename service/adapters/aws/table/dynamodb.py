@@ -53,7 +53,7 @@ from service.adapters.aws.table.operations import answer_write, operation_writes
 from service.adapters.aws.table.queries import BY_STATUS, Queries
 from service.adapters.aws.table.row_items import is_outcome_of, outcome_of
 from service.adapters.aws.table.shared_records import check_record_size, record_item, record_of
-from service.adapters.aws.table.steering_values import operation_of, work_value
+from service.adapters.aws.table.steering_values import operation_of, settled_value, work_value
 from service.adapters.aws.table.values import Item, Value, encode
 from service.domain.errors import ConflictError
 from service.domain.model import (
@@ -208,6 +208,8 @@ class DynamoTable(DynamoOutbox):
                 "trouble": trouble_value(None),
             }
         )
+        if to in (State.AGGREGATING, State.FAILED) and batch.settled is not None:
+            values["settled"] = settled_value(batch.settled)
         condition = is_in_control(batch, expected) if events else is_in_round(batch, expected)
         return await self._updates.update(batch.batch_id, values, condition, events=events)
 

@@ -18,6 +18,7 @@ from service.domain.model import (
     OnExceeded,
     Operation,
     SampleGate,
+    Spending,
     StoredPayload,
     Tolerance,
     Work,
@@ -53,6 +54,8 @@ def steering_values(batch: Batch) -> Item:
         values["work"] = work_value(batch.work)
     if batch.tolerate != Tolerance():
         values["tolerate"] = encode(_tolerance_json(batch.tolerate))
+    if batch.settled is not None:
+        values["settled"] = settled_value(batch.settled)
     if batch.kept is not None:
         kept = batch.kept
         values["kept"] = encode(
@@ -73,6 +76,8 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
     fields["holds"] = tuple(Hold(**hold) for hold in values.get("holds", ()))
     work = values.get("work")
     fields["work"] = Work(WorkKind(work["kind"]), work["control"], work["after"]) if work else None
+    settled = values.get("settled")
+    fields["settled"] = Spending(**settled) if settled else None
     fields["tolerate"] = _tolerance_of(values.get("tolerate"))
     kept = values.get("kept")
     fields["kept"] = (
@@ -83,6 +88,11 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
         counts = values.get(name, {})
         fields[name] = Counts(**{counter: counts.get(counter, 0) for counter in COUNTER_FIELDS})
     return fields
+
+
+def settled_value(spending: Spending) -> Value:
+    """A spending as a map."""
+    return encode(asdict(spending))
 
 
 def work_value(work: Work) -> Value:

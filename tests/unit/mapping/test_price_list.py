@@ -8,9 +8,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from service.app.estimates.price_list import LIBRARY, quote_model
 from service.mapping import Prices
+from service.mapping.price_list import LIBRARY, prices_of, quote_model
 from service.mapping.replies.transcript import Usage
+from service.mapping.targets import Target
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 OPENAI = "https://api.openai.com"
@@ -130,3 +131,23 @@ def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, f"{LIBRARY}.data_snapshot", None)
     assert quote().prices is None
     assert "rowfleet[prices]" in quote().reason
+
+
+def test_prices_of_a_target_as_they_are_stored_with_a_batch(snapshot):
+    """Those that the mapping states, or those of the list for a model that the target names."""
+    chat = Target("agent", "chat", "http", {"model": "listed", "url": "", "preset": "openai"})
+    stated = Prices(per_call=5)
+    assert prices_of(stated, chat, NOW) == stated.as_json()
+    assert prices_of(None, chat, NOW) is None
+    assert Prices.of_json(prices_of("auto", chat, NOW)).output == 10**8
+    assert snapshot.asked == [("openai", None)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"url": "https://x/"}, {"model": "${MODEL}"}, {"model": "other"}, {"model": "listed", "url": "${URL}"}],
+    ids=["none", "reference", "unlisted", "address"],
+)
+def test_a_model_that_is_not_known_has_no_price(snapshot, options):
+    """Not 0: a batch without a price says so."""
+    assert prices_of("auto", Target("agent", "chat", "http", options), NOW) is None

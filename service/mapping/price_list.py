@@ -11,8 +11,10 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
+from service.domain.model import Json
 from service.domain.money import units_of
-from service.mapping import Prices
+from service.mapping.pricing import AUTO, Prices, Pricing
+from service.mapping.targets import Target
 
 LIBRARY = "genai_prices"
 INSTALL = "install the extra, rowfleet[prices], or state the prices in the mapping"
@@ -29,18 +31,35 @@ class PriceQuote:
     reason: str = ""
 
 
-def quote_model(model: str, *, invoke: str, url: str, at: datetime) -> PriceQuote:
+def prices_of(pricing: Pricing | None, target: Target, at: datetime) -> dict[str, Json] | None:
+    """The prices of a target at a time, as they are stored with a batch; None if they are not known.
+
+    `pricing: auto` needs a target that names its model: one that a row chooses has no price before its call.
+    """
+    if pricing != AUTO:
+        return pricing.as_json() if isinstance(pricing, Prices) else None
+    options = target.options
+    model, url = str(options.get("model") or ""), str(options.get("url") or "")
+    if not model or "${" in model + url:
+        return None
+    # A preset without an address calls the provider whose name it has.
+    provider = "" if url else str(options.get("preset") or "")
+    quote = quote_model(model, invoke=target.invoke, url=url, at=at, provider=provider)
+    return None if quote.prices is None else quote.prices.as_json()
+
+
+def quote_model(model: str, *, invoke: str, url: str, at: datetime, provider: str = "") -> PriceQuote:
     """The prices of a model on the list at a time. They are in USD.
 
-    The provider is that of the way to invoke or of `url`; without either the model's name alone tells it. A
-    model behind an address that is no provider's has no price, because it may cost anything.
+    The provider is `provider`, or that of the way to invoke or of `url`; without any of these the model's
+    name alone tells it. A model behind an address that is no provider's has no price: it may cost anything.
     """
     try:
         snapshot: Any = import_module(f"{LIBRARY}.data_snapshot").get_snapshot()
     except ImportError:
         return PriceQuote(reason=f"pricing: auto needs the library genai-prices; {INSTALL}")
     try:
-        _, found = snapshot.find_provider_model(model, None, _PROVIDERS.get(invoke), url or None)
+        _, found = snapshot.find_provider_model(model, None, provider or _PROVIDERS.get(invoke), url or None)
     except LookupError:
         place = f" at {url}" if url else ""
         return PriceQuote(reason=f"the model {model}{place} is not on the list of genai-prices")
