@@ -125,8 +125,8 @@ class SampleReview:
         names = ("gate", "rows", "of", "succeeded", "failed", "rest", "conditions", "unmet")
         return {
             "reason": _reason(report, ""),
-            **{name: report[name] for name in names},
-            **({"not_written": problem} if problem else files),
+            "sample": {name: report[name] for name in names},
+            **({"not_written": f"not written: {problem}"} if problem else files),
         }
 
 

@@ -131,6 +131,7 @@ def status_json(
         "cancelled_at": batch.cancelled_at or None,
         "cancel_reason": batch.cancel_reason or None,
         "unread_from": batch.unread_from or None,
+        "sample": _sample_json(batch),
         "tolerate": tolerance_text(batch.tolerate),
         "exceeded": excess_note(view) or None,
         "undelivered": undelivered,
@@ -208,6 +209,22 @@ async def read_failed_row(ports: Ports, batch: Batch, number: int) -> tuple[Outc
     return await ports.large_outcomes.load(outcome), reply
 
 
+def _sample_json(batch: Batch) -> dict[str, Json] | None:
+    """The sample of a batch and its approval; None for a batch that asks for none."""
+    gate = batch.gate
+    if gate is None:
+        return None
+    return {
+        "gate": batch.gate_id,
+        "rows": gate.size,
+        "random": gate.is_random,
+        "approve_by_s": gate.approve_by_s,
+        "approve_if": dict(gate.conditions),
+        "approved_by": gate.opened_by or None,
+        "approved_at": gate.opened_at or None,
+    }
+
+
 def _progress(view: BatchView, now_ms: int, operations: Sequence[Operation]) -> dict[str, Any]:
     batch = view.batch
     has_ended = batch.state.is_final
@@ -217,7 +234,8 @@ def _progress(view: BatchView, now_ms: int, operations: Sequence[Operation]) -> 
     seconds = _duration_s(began_at, batch.finished_at if has_ended else "", now_ms)
     # at the start, or without a start time, there is no rate yet
     rate = view.counts.done / seconds if seconds > 0 else None
-    left = batch.total - view.all_counts.done if batch.total is not None else None
+    # Rows behind a closed gate make no progress.
+    left = batch.due - view.counts.done if batch.due is not None else None
     return {
         "in_progress": 0 if has_ended else left,
         "rate_per_s": round(rate, 2) if rate is not None else None,

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.app.status import read_operations
@@ -19,6 +19,7 @@ from service.domain.jobs import Job, output_conflict, output_location
 from service.domain.model import (
     Batch,
     BatchView,
+    Json,
     Location,
     Operation,
     Source,
@@ -49,7 +50,7 @@ class SubmitRequest:
 
     `deadline_s` counts from the opening of the batch, `hold_s` from the begin of a hold. None leaves an
     option out of the job. `output` is an `s3://` URL with a prefix; "" for the place of jobs without an
-    output.
+    output. `approval`: the options of an approval that are given (`domain.approval.options`).
     """
 
     source: str
@@ -65,6 +66,7 @@ class SubmitRequest:
     hold_s: int | None = None
     trouble_pause_s: int | None = None
     output: str = ""
+    approval: Mapping[str, Json] = field(default_factory=dict)
 
 
 def check_request(request: SubmitRequest, reserved: Mapping[Location, str]) -> None:
@@ -119,6 +121,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
         tolerate=request.tolerate,
         hold_s=request.hold_s,
         trouble_pause_s=request.trouble_pause_s,
+        **request.approval,
     )
     # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
     # the user sees it.

@@ -51,6 +51,10 @@ COMMANDS = {
     "resume": CommandEntry(
         "operations", "Go on with a paused batch. No row that has succeeded is called again."
     ),
+    "approve": CommandEntry("operations", "Run the other rows of a batch whose sample waits for approval."),
+    "reject": CommandEntry(
+        "operations", "Cancel a batch because of its sample. The results of the sample are written."
+    ),
     "cancel": CommandEntry(
         "operations", "End a batch: rows without an outcome fail as cancelled, and the results are written."
     ),

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from service.app.settings import Settings, load_settings
-from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT
+from service.domain.approval.conditions import ApprovalError
+from service.domain.approval.options import read_option
+from service.domain.errors import UsageError
+from service.domain.model import (
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
+    MAX_DEADLINE_S,
+    MAX_PRIORITY,
+    MAX_SAMPLE,
+    MAX_WEIGHT,
+)
 from service.domain.operation_requests import MAX_CONCURRENCY
 from service.runtime.logs import configure_logging
 
@@ -99,6 +109,32 @@ TroublePauseOption = Annotated[
         help="Once its target has served nobody for so long, it is held until the target serves again.",
     ),
 ]  # fmt: skip
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample", min=0, max=MAX_SAMPLE, metavar="N", show_default="that of the mapping",
+        help="Run N rows first; the others wait until you approve them. 0: none.",
+    ),
+]  # fmt: skip
+SampleRandomOption = Annotated[
+    bool | None,
+    typer.Option("--sample-random", show_default=False, help="The rows of the sample are from anywhere."),
+]
+ApproveByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--approve-by", metavar="TIME", show_default="24h",
+        help="Longest wait for approval, such as 90m, 24h or 2d; then the other rows fail.",
+    ),
+]  # fmt: skip
+ApproveIfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--approve-if", metavar="CONDITIONS", show_default="that of the mapping",
+        help="Conditions that approve the sample, such as success>=98%,fill.FIELD>=90%,"
+        "cost_per_row_usd<=0.01.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
 
 
@@ -118,6 +154,18 @@ def read_settings(
     if not aws:
         return loaded
     return loaded.model_copy(update={"aws": loaded.aws.model_copy(update=aws)})
+
+
+def read_approval(**options: Any) -> dict[str, Any]:
+    """The options of an approval that are given, as a job has them. Raises UsageError."""
+    given = {}
+    for name, value in options.items():
+        if value is not None:
+            try:
+                given[name] = read_option(name, value)
+            except ApprovalError as error:
+                raise UsageError(f"--{name.replace('_', '-')}: {error}") from None
+    return given
 
 
 def log_as_command(settings: Settings) -> None:

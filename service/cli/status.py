@@ -18,6 +18,9 @@ from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
 
 _INDENT = 2
 
+_SHORT_S, _LONG_S = 10, 100
+"""Seconds below which tenths are told, and seconds or minutes from which the next unit is told."""
+
 STATE_COLOURS = {
     State.PAUSED: "yellow",
     State.SUCCEEDED: "green",
@@ -43,7 +46,8 @@ PASSING = (FailureClass.TRANSIENT, FailureClass.RATE_LIMIT, FailureClass.UNAVAIL
 
 _DONE_WORDS = {
     "pause": "paused", "resume": "resumed", "cancel": "cancelled", "set": "changed", "hold": "held",
-    "finish": "finished again", "redrive": "redriven",
+    "finish": "finished again", "redrive": "redriven", "sample": "stopped at its sample",
+    "approve": "approved", "reject": "rejected",
 }  # fmt: skip
 
 
@@ -71,8 +75,18 @@ def _value_text(name: str, value: Any) -> Text:
         value = cost_text(value)
     if name == "tokens":
         value = f"{value['input']:,} in, {value['output']:,} out"
+    if name == "sample":
+        value = _sample_text(value)
     style = STATE_COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
     return Text(f"{value:,}" if isinstance(value, int) else str(value), style)
+
+
+def _sample_text(sample: Mapping[str, Any]) -> str:
+    """The sample of `status --json` in words."""
+    text = f"{sample['rows']:,} {'random' if sample['random'] else 'first'} rows"
+    if sample["approved_by"]:
+        return f"{text}, approved by {sample['approved_by']} at {short_time(sample['approved_at'])} UTC"
+    return text
 
 
 def _plain(value: Any) -> str:
@@ -122,15 +136,46 @@ def hold_lines(reason: str, hold: Mapping[str, Any]) -> Iterator[str]:
         yield "such as row" + ("s " if len(rows) > 1 else " ") + ", ".join(str(row) for row in rows)
     if keys := detail.get("reply_keys"):
         yield "the reply has: " + ", ".join(keys)
+    if sample := detail.get("sample"):
+        yield f"at the pace of the sample the others take {duration_text(sample['rest']['seconds'])}"
+    if report := detail.get("report") or detail.get("not_written"):
+        yield f"report: {report}"
     if detail.get("now"):
         yield "calls under way were cut"
     if until := hold.get("until"):
-        yield f"cancelled at {short_time(until)} UTC unless it goes on"
+        yield _end_text(reason, short_time(until))
+
+
+def holds_here(holds: Mapping[str, Any]) -> dict[str, Any]:
+    """The holds of a batch of this machine: no process is left that ends them, and no file is in a bucket."""
+    shown = {}
+    for reason, hold in holds.items():
+        detail = {name: value for name, value in hold["detail"].items() if name not in ("report", "output")}
+        shown[reason] = hold | {"until": None, "detail": detail}
+    return shown
+
+
+def _end_text(reason: str, until: str) -> str:
+    if reason == HoldReason.APPROVAL:
+        return f"if nobody approves it, the other rows fail at {until} UTC"
+    return f"cancelled at {until} UTC unless it goes on"
 
 
 def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Commands that go on with a held batch or end it, each with its effect."""
     found = []
+    if HoldReason.APPROVAL in holds:
+        waiting = holds[HoldReason.APPROVAL]["detail"]["sample"]["rest"]["rows"]
+        found += [
+            (f"rowfleet approve {batch_id}", f"run the other {waiting:,} rows"),
+            (
+                f"rowfleet approve {batch_id} --mapping-now",
+                "run its failed rows by the mapping as it is now, and ask again",
+            ),
+            (f"rowfleet reject {batch_id}", "end it, and keep the results of the sample"),
+        ]
+        if set(holds) == {HoldReason.APPROVAL}:
+            return found
     if HoldReason.FAILURES in holds:
         found += [
             (f"rowfleet errors {batch_id}", "why rows failed"),
@@ -144,7 +189,7 @@ def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
     elif set(holds) == {HoldReason.TARGET}:
         effect = "go on now; otherwise it does once a trial shows that the target serves"
         found.append((f"rowfleet resume {batch_id}", effect))
-    elif holds:
+    elif set(holds) - {HoldReason.APPROVAL}:
         found.append((f"rowfleet resume {batch_id}", "go on"))
     return [*found, (f"rowfleet cancel {batch_id}", "end it, and write the results of what is done")]
 
@@ -177,6 +222,8 @@ def redrive_remedies(view: BatchView, failures: Sequence[RowError]) -> list[tupl
 
 def run_remedies(mapping: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Remedies for a held `rowfleet run`, whose pipeline has ended with it."""
+    if HoldReason.APPROVAL in holds:
+        return [("rowfleet run …", "run the file without --emulator: its sample can be approved there")]
     if HoldReason.FAILURES not in holds:
         return [("rowfleet run …", "run the file again, once the target serves")]
     return [
@@ -238,6 +285,14 @@ def _option_text(name: str, value: Any) -> str:
     if value is None:
         value = 0  # a null sets an argument back
     return f"{option} {','.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in one unit: `0.4 s`, `12 s`, `3.5 min`, `7.2 h`."""
+    if seconds < _LONG_S:
+        return f"{seconds:,.{0 if seconds >= _SHORT_S else 1}f} s"
+    minutes = seconds / 60
+    return f"{minutes:,.1f} min" if minutes < _LONG_S else f"{minutes / 60:,.1f} h"
 
 
 def short_time(at: str) -> str:

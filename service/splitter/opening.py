@@ -16,8 +16,8 @@ from service import __version__
 from service.batch.ending import report_failed_batch, write_failed_manifest
 from service.batch.job_checks import can_reopen, default_prefix, is_own_job, refusal
 from service.batch.role_ports import Ports
-from service.domain.approval.conditions import ApprovalError, unknown_field
-from service.domain.approval.options import asked_gate, sample_text
+from service.domain.approval.conditions import ApprovalError
+from service.domain.approval.options import asked_gate, check_approval, sample_text
 from service.domain.errors import (
     BatchRejectedError,
     ConflictError,
@@ -122,7 +122,8 @@ class Opener:
         try:
             if not job.problem:
                 definition = self._definitions(job.mapping)
-                check_approval(job, definition)
+                mapping = definition.compile()
+                check_approval(mapping.gate, mapping.output_fields, job.approval)
                 return definition, await self._head(job.source), ""
         except (ApprovalError, MappingError, SourceError) as error:
             return definition, job.source, str(error)
@@ -229,14 +230,6 @@ class Opener:
             sample_option=sample_text(job.approval),
             prices=mapping.prices_at(now_ms) if mapping else None,
         )
-
-
-def check_approval(job: Job, definition: Definition) -> None:
-    """Raise ApprovalError if the job asks for an approval that does not fit the mapping."""
-    mapping = definition.compile()
-    gate = asked_gate(mapping.gate, job.approval)
-    if gate is not None and (problem := unknown_field(gate.conditions, mapping.output_fields)):
-        raise ApprovalError(problem)
 
 
 def _failed(batch: Batch, problem: str) -> Batch:

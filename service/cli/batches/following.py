@@ -25,7 +25,14 @@ from service.batch.role_ports import Ports
 from service.cli import render
 from service.cli.batches.places import Place
 from service.cli.console import err, out, print_error, print_json
-from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_held, show_remedies
+from service.cli.status import (
+    batch_exit_code,
+    holds_here,
+    redrive_remedies,
+    remedies,
+    show_held,
+    show_remedies,
+)
 from service.domain.errors import UsageError
 from service.domain.model import Batch, BatchView, State, ms_of
 
@@ -49,9 +56,7 @@ async def read_status(place: Place, view: BatchView, settings: Settings) -> dict
     )
     if place.runs is None:
         return status
-    # a hold ends the process that serves the batch, so nothing cancels it
-    holds = {reason: hold | {"until": None} for reason, hold in status["holds"].items()}
-    return status | {"holds": holds} | await _files(place.runs, view)
+    return status | {"holds": holds_here(status["holds"])} | await _files(place.runs, view)
 
 
 async def _files(runs: RunBook, view: BatchView) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.adapters.sqlite.errors import StoreInUseError
 from service.app.laptop.backend import LaptopBackend, open_laptop
+from service.app.laptop.going_on import go_on
 from service.app.laptop.home import Home, local_user
 from service.app.laptop.results import Replaced, find_replaced
 from service.app.laptop.run_book import STDOUT, RunRecord
@@ -35,9 +36,12 @@ from service.steering.operate import operate, read_existing
 _NO_PIPELINE = ("pause", "set")
 """Operations that change the batch and leave nothing to do."""
 
-_MAKES_CALLS = ("resume", "redrive")
+_MAKES_CALLS = ("resume", "approve", "redrive")
 
-_ENDS_BATCH = ("cancel", "finish")
+_STOPS_PROCESS = ("cancel", "reject")
+"""Operations that the process which serves the batch carries out."""
+
+_ENDS_BATCH = (*_STOPS_PROCESS, "finish")
 """Operations that are done once the results are written, whatever the rows have come to."""
 
 _Begin = Callable[[Ports, OperationRequest], Awaitable[Operation | None]]
@@ -78,7 +82,7 @@ async def _serve_or_ask(asked: AskedOperation, settings: Settings, read_files: R
                 await _check_agent(backend.ports, asked.batch, settings)
             return await _serve(asked, settings, read_files, home, backend)
     except StoreInUseError:
-        if asked.op != "cancel":
+        if asked.op not in _STOPS_PROCESS:
             raise
     return await _ask(asked, settings)
 
@@ -154,8 +158,22 @@ async def _resume(ports: Ports, request: OperationRequest) -> Operation | None:
     return None
 
 
+async def _approve(ports: Ports, request: OperationRequest) -> Operation | None:
+    if request.args.get("mapping_now"):
+        return await open_round_here(ports, request)
+    answer = await operate(ports, request)
+    view = await read_existing(ports.table, request.batch_id)
+    if answer.control or view.batch.state.is_final:
+        return answer
+    # It was approved before, and the process that served it has ended.
+    await go_on(ports, view, request.by)
+    return None
+
+
 _BEGIN: dict[str, _Begin] = {
     "resume": _resume,
+    "approve": _approve,
+    "reject": operate,
     "redrive": open_round_here,
     "cancel": cancel_here,
     "finish": operate,

@@ -1,4 +1,4 @@
-"""Commands that operate on a batch: `pause`, `resume`, `cancel`, `set`, `finish`, `purge`."""
+"""Commands that operate on a batch, such as `pause`, `resume`, `approve`, `cancel` and `purge`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,57 @@ def resume(
         args = {"mapping_now": True}
         open_round(AskedOperation("resume", batch, args, side, as_json, concurrency), settings)
     operate_and_show(AskedOperation("resume", batch, {}, side, as_json, concurrency), settings)
+
+
+@app.command(epilog=RESUME_CODES)
+def approve(
+    batch: BatchArgument,
+    gate: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only if the sample is still this one.", show_default=False),
+    ] = None,
+    mapping_now: Annotated[
+        bool,
+        typer.Option(
+            "--mapping-now",
+            help="Not yet: the rows of the sample that have not succeeded run by the mapping as it is now.",
+        ),
+    ] = False,
+    concurrency: ConcurrencyOption = None,
+    as_json: JsonOption = False,
+    where: PlaceOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Run the other rows of a batch whose sample waits for approval.
+
+    No row of the sample is called again. Approving an approved sample changes nothing: exit 0. For a batch of
+    this machine the command runs the pipeline itself, as `run` does, and writes the results to the place of
+    the run.
+    """
+    settings = read_settings(endpoint_url=endpoint_url, region=region)
+    side = place_option(where, endpoint_url, region)
+    args: dict[str, Any] = {} if gate is None else {"gate": gate}
+    if mapping_now:
+        args |= {"mapping_now": True}
+        open_round(AskedOperation("approve", batch, args, side, as_json, concurrency), settings)
+    operate_and_show(AskedOperation("approve", batch, args, side, as_json, concurrency), settings)
+
+
+@app.command()
+def reject(
+    batch: BatchArgument,
+    gate: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only if the sample is still this one.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+    where: PlaceOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Cancel a batch because of its sample. The results of the sample are written."""
+    _operate("reject", batch, {"gate": gate}, where, endpoint_url, region, as_json=as_json)
 
 
 @app.command()

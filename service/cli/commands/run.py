@@ -21,6 +21,8 @@ from service.app.wiring.agents import check_agent
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import BATCH_CODES, exit_with, run_async
 from service.cli.options import (
+    ApproveByOption,
+    ApproveIfOption,
     DeadlineOption,
     DelimiterOption,
     EncodingOption,
@@ -30,16 +32,22 @@ from service.cli.options import (
     MappingOption,
     MappingsOption,
     PriorityOption,
+    SampleOption,
+    SampleRandomOption,
     SchemasOption,
     TolerateOption,
     TroublePauseOption,
     WeightOption,
     log_as_command,
+    read_approval,
     read_settings,
 )
 from service.cli.running.laptop import LaptopRun, run_on_laptop
 from service.csvio.compression import NAMES
+from service.domain.approval.conditions import ApprovalError
+from service.domain.approval.options import check_approval
 from service.domain.errors import UsageError
+from service.mapping import Definition
 
 app = typer.Typer()
 
@@ -89,6 +97,10 @@ def run(
     tolerate: TolerateOption = None,
     hold_s: HoldOption = None,
     trouble_pause_s: TroublePauseOption = None,
+    sample: SampleOption = None,
+    sample_random: SampleRandomOption = None,
+    approve_by: ApproveByOption = None,
+    approve_if: ApproveIfOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -108,6 +120,9 @@ def run(
         tolerate=tolerate,
         hold_s=hold_s,
         trouble_pause_s=trouble_pause_s,
+        approval=read_approval(
+            sample=sample, sample_random=sample_random, approve_by=approve_by, approve_if=approve_if
+        ),
     )
     check_format(request)
     check_tolerance(request)
@@ -118,6 +133,7 @@ def run(
     elif as_json:
         raise UsageError("--json and --out - both write to stdout: name a file with --out")
     definition = edition.definition(mapping)
+    _check_approval(request, definition)
     asyncio.run(check_agent(settings, definition.compile()))
     warn_of_problems(edition)
     log_as_command(settings)
@@ -146,6 +162,15 @@ def run(
     finally:
         if path is None:
             scanned.path.unlink(missing_ok=True)
+
+
+def _check_approval(request: SubmitRequest, definition: Definition) -> None:
+    """Raise UsageError if the options of the approval do not fit the mapping."""
+    mapping = definition.compile()
+    try:
+        check_approval(mapping.gate, mapping.output_fields, request.approval)
+    except ApprovalError as error:
+        raise UsageError(f"the approval of the sample: {error}") from None
 
 
 def _default_target(source: Path | None) -> str:

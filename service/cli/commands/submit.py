@@ -20,6 +20,8 @@ from service.cli.console import (
     print_line,
 )
 from service.cli.options import (
+    ApproveByOption,
+    ApproveIfOption,
     DeadlineOption,
     DelimiterOption,
     EncodingOption,
@@ -30,9 +32,12 @@ from service.cli.options import (
     MappingOption,
     PriorityOption,
     RegionOption,
+    SampleOption,
+    SampleRandomOption,
     TolerateOption,
     TroublePauseOption,
     WeightOption,
+    read_approval,
     read_settings,
 )
 
@@ -56,6 +61,10 @@ def submit_(
     tolerate: TolerateOption = None,
     hold_s: HoldOption = None,
     trouble_pause_s: TroublePauseOption = None,
+    sample: SampleOption = None,
+    sample_random: SampleRandomOption = None,
+    approve_by: ApproveByOption = None,
+    approve_if: ApproveIfOption = None,
     output: Annotated[
         str,
         typer.Option(
@@ -86,6 +95,9 @@ def submit_(
         tolerate=tolerate,
         hold_s=hold_s,
         trouble_pause_s=trouble_pause_s,
+        approval=read_approval(
+            sample=sample, sample_random=sample_random, approve_by=approve_by, approve_if=approve_if
+        ),
         output=output,
     )
     check_request(request, reserved_places(settings))  # before AWS is called

@@ -13,7 +13,7 @@ from service.app.status import WITH_RESULTS, FailureGroup, group_failures, read_
 from service.batch.role_ports import Ports
 from service.cli import render
 from service.cli.console import err, print_json
-from service.cli.status import show_held
+from service.cli.status import holds_here, show_held
 from service.domain.model import BatchView, State
 
 SHOWN_CAUSES = 5
@@ -56,8 +56,7 @@ class Ending:
             return
         render.show_notes(err, batch)
         if batch.state is State.PAUSED:
-            # no process is left that would cancel it
-            holds = {reason: hold | {"until": None} for reason, hold in self.status["holds"].items()}
+            holds = holds_here(self.status["holds"])
             show_held(console, self.status | {"holds": holds}, remedies(holds))
         elif batch.state in WITH_RESULTS:
             render.show_finished(console, self.status, self.files, pace=pace)

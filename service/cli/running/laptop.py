@@ -6,6 +6,8 @@ import asyncio
 import signal
 import sys
 import time
+import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from rich.console import Console
 from service.app.fetching import find_results, stream_results
 from service.app.laptop.backend import LaptopBackend, open_laptop
 from service.app.laptop.commands import RunCommand
-from service.app.laptop.home import Home
+from service.app.laptop.home import Home, local_user
 from service.app.laptop.pipeline import Stop
 from service.app.laptop.results import Replaced, describe_problem, write_results
 from service.app.laptop.run_book import STDOUT, RunRecord
@@ -28,8 +30,11 @@ from service.cli import render
 from service.cli.console import EXIT_INTERRUPTED, EXIT_USAGE, err, out, print_error
 from service.cli.garbage import freeze_modules
 from service.cli.running.ending import Ending
+from service.cli.running.sample import ask, can_ask, read_report, show_sample, waits_only_for_approval
 from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_remedies
 from service.domain.model import BatchView
+from service.domain.operation_requests import OperationRequest
+from service.steering.operate import operate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,59 @@ async def run_on_laptop(asked: LaptopRun) -> int:
         if start.step is Step.WRITE:
             return await report.show(Served(start.view), start.record, start.replaced)
         freeze_modules()
-        with render.progress(err, quiet=asked.as_json, estimate=start.record.records) as progress:
-            server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
-            served = await server.serve(start.record.batch_id, lambda: starter.begin(start, asked.command))
+        if start.view is not None and waits_only_for_approval(start.view.batch):
+            # The same command has stopped at its sample before.
+            served = Served(start.view)
+        else:
+            begin = partial(starter.begin, start, asked.command)
+            served = await _serve(asked, home, backend, start.record, stop, begin)
         report.went_on_from(start)
+        decision = await _decision_on_sample(asked, backend, served, stop)
+        if decision is None:
+            return await report.show(served, start.record, start.replaced)
+    # Opened again: the queues of the first pipeline have ended with it.
+    async with open_laptop(home, asked.settings) as backend:
+        request = OperationRequest(decision, start.record.batch_id, uuid.uuid4().hex, local_user())
+        served = await _serve(
+            asked, home, backend, start.record, stop, partial(operate, backend.ports, request)
+        )
+        report = EndReport(backend, asked.settings, as_json=asked.as_json, concurrency=asked.concurrency)
         return await report.show(served, start.record, start.replaced)
+
+
+async def _serve(
+    asked: LaptopRun,
+    home: Home,
+    backend: LaptopBackend,
+    record: RunRecord,
+    stop: Stop,
+    begin: Callable[[], Awaitable[object]],
+) -> Served:
+    """Run the pipeline for the batch, with its progress, until it ends, is held, or the user stops it."""
+    with render.progress(err, quiet=asked.as_json, estimate=record.records) as progress:
+        server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
+        return await server.serve(record.batch_id, begin)
+
+
+async def _decision_on_sample(
+    asked: LaptopRun, backend: LaptopBackend, served: Served, stop: Stop
+) -> str | None:
+    """Show a sample that waits for approval, and ask on a terminal.
+
+    Return the operation, None if nobody has decided.
+    """
+    batch = None if served.view is None else served.view.batch
+    if batch is None or asked.as_json or not waits_only_for_approval(batch):
+        return None
+    (hold,) = batch.holds
+    report = await read_report(backend.ports, hold)
+    if report is None:
+        return None
+    show_sample(err, report)
+    if not can_ask(err):
+        return None
+    answer = await ask(err, report["rest"]["rows"], stop)
+    return None if answer is None else "approve" if answer else "reject"
 
 
 def stopped_by_signals() -> Stop:

@@ -11,6 +11,7 @@ from service.domain.approval.conditions import (
     conditions_text,
     parse_conditions,
     read_conditions,
+    unknown_field,
 )
 from service.domain.model import MAX_DEADLINE_S, MAX_SAMPLE, Json, SampleGate
 
@@ -56,6 +57,15 @@ def asked_gate(base: SampleGate | None, options: Mapping[str, Json]) -> SampleGa
     if "approve_if" in given:
         changes["conditions"] = parse_conditions(given["approve_if"])
     return replace(base or SampleGate(size), **changes)
+
+
+def check_approval(
+    base: SampleGate | None, output_fields: tuple[str, ...], options: Mapping[str, Json]
+) -> None:
+    """Raise ApprovalError if the options of a job do not fit its mapping, which has the gate `base`."""
+    gate = asked_gate(base, options)
+    if gate is not None and (problem := unknown_field(gate.conditions, output_fields)):
+        raise ApprovalError(problem)
 
 
 def sample_text(options: Mapping[str, Json]) -> str:

@@ -38,7 +38,7 @@ KEYS = [
     "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
     "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight",
     "max_concurrency", "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason",
-    "unread_from", "tolerate", "exceeded", "undelivered", "redrivable_until",
+    "unread_from", "sample", "tolerate", "exceeded", "undelivered", "redrivable_until",
 ]  # fmt: skip
 
 

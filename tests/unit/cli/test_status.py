@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from service.cli.status import redrive_remedies, remedies, run_remedies, show_held, show_status
+from service.cli.status import (
+    duration_text,
+    holds_here,
+    redrive_remedies,
+    remedies,
+    run_remedies,
+    show_held,
+    show_status,
+)
 from service.domain.model import Batch, BatchView, Counts, Location, RowError, Source, State
 
 NOTHING = {"batch_id": "demo#e1", "holds": {}, "operations": []}
@@ -203,3 +211,63 @@ def test_a_batch_that_its_user_holds_too_does_not_go_on_by_itself():
     """Both holds have to go."""
     (command, effect), _ = remedies("demo#e1", {"target": {}, "user": USER})
     assert (command, effect) == ("rowfleet resume demo#e1", "go on")
+
+
+SAMPLE = {
+    "by": "rowfleet",
+    "at": FAILURES["at"],
+    "until": "2026-11-30T12:03:11.000Z",
+    "detail": {
+        "reason": "the sample of 20 rows is done",
+        "sample": {"rows": 20, "rest": {"rows": 480, "seconds": 7_200}},
+        "report": "s3://out/sample/report.json",
+    },
+}
+
+
+def test_a_sample_that_waits_says_who_can_decide():
+    """The hold has the time of the other rows, its report and its end; commands approve or reject."""
+    holds = {"approval": SAMPLE}
+    lines = shown(show_held, HELD | {"holds": holds}, remedies("demo#e1", holds))
+    assert lines[2:7] == [
+        "held by rowfleet since 2026-11-29 12:03:11 UTC (approval)",
+        "  the sample of 20 rows is done",
+        "  at the pace of the sample the others take 2.0 h",
+        "  report: s3://out/sample/report.json",
+        "  if nobody approves it, the other rows fail at 2026-11-30 12:03:11 UTC",
+    ]
+    assert [line.split("#e1")[0] for line in lines[7:]] == [
+        "  rowfleet approve demo", "  rowfleet approve demo", "  rowfleet reject demo",
+    ]  # fmt: skip
+    assert "without --emulator" in run_remedies("demo", holds)[0][1]
+
+
+def test_a_sample_of_a_paused_batch_takes_two_commands():
+    """Both holds have to go."""
+    commands = [command for command, _ in remedies("demo#e1", {"approval": SAMPLE, "user": USER})]
+    assert commands[0] == "rowfleet approve demo#e1"
+    assert "rowfleet resume demo#e1" in commands
+
+
+def test_the_holds_of_a_batch_of_this_machine_have_no_end():
+    """Nothing cancels it, and its report is in no bucket."""
+    hold = holds_here({"approval": SAMPLE})["approval"]
+    assert hold["until"] is None
+    assert set(hold["detail"]) == {"reason", "sample"}
+
+
+def test_status_shows_the_sample_and_who_has_approved_it():
+    """In one line."""
+    sample = {"rows": 20, "random": True, "approved_by": None, "approved_at": None}
+    assert shown(show_status, NOTHING | {"sample": sample})[1].split(None, 1)[1] == "20 random rows"
+    approved = sample | {"random": False, "approved_by": "ada", "approved_at": FAILURES["at"]}
+    (_, line) = shown(show_status, NOTHING | {"sample": approved})
+    assert line.endswith("20 first rows, approved by ada at 2026-11-29 12:03:11 UTC")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (99, "99 s"), (150, "2.5 min"), (9_000, "2.5 h")]
+)
+def test_durations_have_one_unit(seconds, text):
+    """Tenths are told where they matter."""
+    assert duration_text(seconds) == text

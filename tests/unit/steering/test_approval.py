@@ -134,7 +134,7 @@ async def test_the_first_rows_wait_for_approval_and_are_not_called_again(fleet, 
     async with fleet.running():
         await started(fleet)
         assert sorted(agent.calls) == list(range(1, 21))
-        detail = batch_of(fleet).hold(HoldReason.APPROVAL).detail
+        detail = batch_of(fleet).hold(HoldReason.APPROVAL).detail["sample"]
         assert (detail["rows"], detail["of"], detail["rest"]["rows"]) == (20, ROWS, ROWS - 20)
         report = json.loads(file_of(fleet, "sample/report.json"))
         assert report["fields"]["answer"] == {"filled": 20, "share": 1.0, "distinct": 20}
@@ -192,7 +192,7 @@ async def test_a_hold_names_the_conditions_that_are_not_fulfilled(fleet):
     async with fleet.running():
         await started(fleet, approve_if="success>=98%,fill.kind>=90%,cost_per_row_usd<=0.01")
     detail = batch_of(fleet).hold(HoldReason.APPROVAL).detail
-    assert detail["unmet"] == [
+    assert detail["sample"]["unmet"] == [
         "the cost per row is not known, and <= 0.01 is asked for",
         "fill.kind is 30% (6 of 20), and >= 90% is asked for",
     ]
