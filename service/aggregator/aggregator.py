@@ -110,7 +110,7 @@ class Aggregator:
             raise PoisonMessageError(f"there is no batch {message.batch_id!r} in the table")
         with structlog.contextvars.bound_contextvars(batch_id=message.batch_id):
             if message.is_for(view.batch) and view.has_its_sample:
-                await self._samples.review(view.batch)
+                await self._samples.review(view)
                 return
             view = await self._begin_aggregation(view, message)
             if view.batch.state is not State.AGGREGATING or not message.is_for(view.batch):

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from service.batch.money_figures import cost_json
 from service.domain import exact_json
 from service.domain.approval.conditions import SampleFacts
-from service.domain.model import Batch, Counts, Json, Outcome, Status, ms_of
+from service.domain.model import BatchView, Counts, Json, Outcome, Status, ms_of
+from service.domain.money import decimal_text
 from service.domain.truncation import truncate
 
 SCHEMA = 1
@@ -58,19 +60,28 @@ class SampleTally:
         """The time from the first call of the sample to its last outcome, at least a millisecond."""
         return max(1, self.ended_ms - (self.began_ms or 0)) / 1000
 
-    def facts(self) -> SampleFacts:
-        """The facts that conditions are about."""
-        counts = self.counts
-        return SampleFacts(counts.done, counts.succeeded, dict(self.filled))
+    def facts(self, view: BatchView) -> SampleFacts:
+        """The facts that conditions are about.
+
+        The cost is that of all calls so far; from the second round on, which has called rows again, that of
+        the calls whose replies are in the results.
+        """
+        counts, prices = self.counts, view.batch.prices
+        if prices is None or view.spending.unpriced:
+            return SampleFacts(counts.done, counts.succeeded, dict(self.filled))
+        cost = view.spending.cost if view.batch.round == 1 else counts.cost
+        return SampleFacts(counts.done, counts.succeeded, dict(self.filled), cost, str(prices["currency"]))
 
 
-def report_json(batch: Batch, tally: SampleTally, unmet: Sequence[str]) -> dict[str, Json]:
+def report_json(view: BatchView, tally: SampleTally, unmet: Sequence[str]) -> dict[str, Json]:
     """The report as `sample/report.json` has it: always the same for the same outcomes.
 
-    Shares are numbers from 0 to 1, times are seconds. `rest` has the rows that wait, and the time that they
-    take at the pace of the sample. `unmet` are the conditions that the sample does not fulfil.
+    Shares are numbers from 0 to 1, times are seconds, money is decimal text, null if it is not known. `rest`
+    has the rows that wait, the time that they take at the pace of the sample, and the range of their price.
+    `unmet` are the conditions that the sample does not fulfil.
     """
-    gate, counts = batch.gate, tally.counts
+    batch, counts = view.batch, tally.counts
+    gate, facts, cost = batch.gate, tally.facts(view), cost_json(view)
     assert gate is not None
     assert gate.end is not None
     rest = gate.end.rows - counts.done
@@ -93,11 +104,24 @@ def report_json(batch: Batch, tally: SampleTally, unmet: Sequence[str]) -> dict[
         "input_tokens": counts.input_tokens,
         "output_tokens": counts.output_tokens,
         "seconds": round(tally.seconds, 3),
-        "rest": {"rows": rest, "seconds": round(tally.seconds / max(1, counts.done) * rest, 1)},
+        "currency": cost["currency"],
+        "spent": cost["spent"],
+        "cost_per_row": _per_row(facts),
+        "rest": {
+            "rows": rest,
+            "seconds": round(tally.seconds / max(1, counts.done) * rest, 1),
+            "cost": cost["to_finish"],
+        },
         "conditions": dict(gate.conditions),
         "unmet": list(unmet),
         "shown": tally.shown,
     }
+
+
+def _per_row(facts: SampleFacts) -> str | None:
+    if facts.cost_units is None or not facts.rows:
+        return None
+    return decimal_text(-(-facts.cost_units // facts.rows))
 
 
 def _field(tally: SampleTally, name: str) -> dict[str, Json]:

@@ -45,16 +45,16 @@ class SampleReview:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
 
-    async def review(self, batch: Batch) -> None:
+    async def review(self, view: BatchView) -> None:
         """Write the files of the sample, and hold the batch, or let it go on if its conditions are fulfilled.
 
         Safe to repeat. Raises RetryableError and AccessError.
         """
+        batch, gate = view.batch, view.batch.gate
         tally = await self._tally(batch)
-        gate = batch.gate
         assert gate is not None
-        problems = unmet(gate.conditions, tally.facts())
-        report = report_json(batch, tally, problems)
+        problems = unmet(gate.conditions, tally.facts(view))
+        report = report_json(view, tally, problems)
         problem = ""
         try:
             await _retry_write(self._write, batch, report)
@@ -122,7 +122,10 @@ class SampleReview:
         """The facts of the hold."""
         place = place_of(batch)
         files = {"output": place.url(OUTPUT), "report": place.url(REPORT)}
-        names = ("gate", "rows", "of", "succeeded", "failed", "rest", "conditions", "unmet")
+        names = (
+            "gate", "rows", "of", "succeeded", "failed", "currency", "spent", "cost_per_row", "rest",
+            "conditions", "unmet",
+        )  # fmt: skip
         return {
             "reason": _reason(report, ""),
             "sample": {name: report[name] for name in names},

@@ -62,9 +62,10 @@ def _to_finish(view: BatchView) -> tuple[int, int] | None:
     batch, counts = view.batch, view.counts
     if batch.state.is_final:
         return 0, 0
-    if batch.due is None:
+    if batch.total is None:
         return None
-    left = max(0, batch.due - counts.done)
+    # Also the rows that wait for approval.
+    left = max(0, batch.total - batch.carried.done - counts.done)
     if not left:
         return 0, 0
     called = counts.succeeded - counts.reused

@@ -137,7 +137,7 @@ def hold_lines(reason: str, hold: Mapping[str, Any]) -> Iterator[str]:
     if keys := detail.get("reply_keys"):
         yield "the reply has: " + ", ".join(keys)
     if sample := detail.get("sample"):
-        yield f"at the pace of the sample the others take {duration_text(sample['rest']['seconds'])}"
+        yield rest_text(sample)
     if report := detail.get("report") or detail.get("not_written"):
         yield f"report: {report}"
     if detail.get("now"):
@@ -285,6 +285,16 @@ def _option_text(name: str, value: Any) -> str:
     if value is None:
         value = 0  # a null sets an argument back
     return f"{option} {','.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def rest_text(sample: Mapping[str, Any]) -> str:
+    """The time and the price of the rows that wait for approval, by a report or a hold."""
+    rest = sample["rest"]
+    text = f"the other {rest['rows']:,} rows take {duration_text(rest['seconds'])} at the pace of the sample"
+    if cost := rest.get("cost"):
+        price = cost["low"] if cost["low"] == cost["high"] else f"{cost['low']} to {cost['high']}"
+        text += f", and cost {price} {sample['currency']}"
+    return text
 
 
 def duration_text(seconds: float) -> str:

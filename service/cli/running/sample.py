@@ -14,7 +14,7 @@ from rich.text import Text
 
 from service.app.laptop.pipeline import Stop
 from service.batch.role_ports import Ports
-from service.cli.status import duration_text
+from service.cli.status import duration_text, rest_text
 from service.domain.errors import SourceError
 from service.domain.model import Batch, Hold, HoldReason, parse_url
 
@@ -67,11 +67,7 @@ def show_sample(console: Console, report: Mapping[str, Any]) -> None:
     for problem in report["unmet"]:
         console.print(Text(problem, "yellow"))
     console.print(Text(_used(report)))
-    rest = report["rest"]
-    text = f"the other {rest['rows']:,} rows take {duration_text(rest['seconds'])} at this pace"
-    if rest.get("cost") is not None:
-        text += f", and cost about {rest['cost']} {report['currency']}"
-    console.print(Text(text, "bold"))
+    console.print(Text(rest_text(report), "bold"))
 
 
 async def ask(console: Console, waiting: int, stop: Stop) -> bool | None:

@@ -232,7 +232,7 @@ def test_a_sample_that_waits_says_who_can_decide():
     assert lines[2:7] == [
         "held by rowfleet since 2026-11-29 12:03:11 UTC (approval)",
         "  the sample of 20 rows is done",
-        "  at the pace of the sample the others take 2.0 h",
+        "  the other 480 rows take 2.0 h at the pace of the sample",
         "  report: s3://out/sample/report.json",
         "  if nobody approves it, the other rows fail at 2026-11-30 12:03:11 UTC",
     ]

@@ -199,6 +199,17 @@ async def test_a_hold_names_the_conditions_that_are_not_fulfilled(fleet):
     assert "fill.kind is 30%" in detail["reason"]
 
 
+async def test_the_price_of_the_sample_and_of_the_rest_is_known(fleet, define):
+    """With prices the report has the cost of a row, and the range of what the others cost."""
+    fleet.definitions["demo"] = define(MAPPING + "pricing: {per_call: 0.002}\n")
+    async with fleet.running():
+        await started(fleet, approve_if="cost_per_row_usd<=0.001")
+    report = json.loads(file_of(fleet, "sample/report.json"))
+    assert (report["currency"], report["spent"], report["cost_per_row"]) == ("USD", "0.04", "0.002")
+    assert report["rest"]["cost"] == {"low": "0.26", "high": "0.26"}
+    assert report["unmet"] == ["cost_per_row_usd is 0.002, and <= 0.001 is asked for"]
+
+
 async def test_who_approves_twice_is_told_who_has_approved(fleet):
     """A second approval changes nothing; one of another gate is refused."""
     async with fleet.running():

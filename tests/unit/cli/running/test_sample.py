@@ -53,13 +53,17 @@ def test_rows_fields_and_the_rest_are_shown():
         "1 failed: AgentRejectedError (rejected): [no]",
         "success is 66.66% (2 of 3), and >= 98% is asked for",
         "3 calls in 1.5 s, 1,200 input tokens and 30 output tokens",
-        "the other 497 rows take 2.5 min at this pace",
+        "the other 497 rows take 2.5 min at the pace of the sample",
     ]
 
 
 def test_prices_are_shown_if_they_are_known():
     """For each row, and for all rows that wait."""
-    priced = {"currency": "USD", "cost_per_row": "0.002", "rest": REPORT["rest"] | {"cost": "0.994"}}
+    priced = {
+        "currency": "USD",
+        "cost_per_row": "0.002",
+        "rest": REPORT["rest"] | {"cost": {"low": "0.99", "high": "1.10"}},
+    }
     *_, used, rest = printed(REPORT | priced)
     assert used.endswith("30 output tokens, 0.002 USD for each row")
-    assert rest.endswith("at this pace, and cost about 0.994 USD")
+    assert rest.endswith("at the pace of the sample, and cost 0.99 to 1.10 USD")
