@@ -34,6 +34,7 @@ from service.runtime.clock import SystemClock
 from service.runtime.consumer import ConsumeLimits, Consumer
 from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
+from service.worker.budgets.budgets import Budgets
 from service.worker.worker import Worker, WorkLimits
 
 CHUNK_BYTES = 64 * 1024
@@ -143,7 +144,11 @@ async def work(url: str, rows: int, settle: int, commit_s: float) -> Usage:
     ) as committer:
         gates = Gates(clock)
         batches = BatchCache(ports, agent, gates, max_in_flight=settings.worker.max_inflight_rows)
-        worker = Worker(ports, batches, committer, ClaimCheck(objects), WorkLimits("w"), rng=random.Random(7))
+        budgets = Budgets(ports, owners=lambda: "w")
+        worker = Worker(
+            ports, batches, committer, ClaimCheck(objects), WorkLimits("w"),
+            budgets=budgets, rng=random.Random(7),
+        )  # fmt: skip
         limits = ConsumeLimits(
             pollers=settings.worker.pollers, max_running=settings.worker.max_inflight_rows,
             max_held=settings.worker.max_held_rows, max_held_bytes=settings.worker.max_held_bytes,

@@ -31,6 +31,7 @@ from service.domain.tolerance import excess_note, tolerance_text
 from service.steering.expiry import hold_ends_ms
 from service.steering.rounds import redrivable_until
 from service.sweeper.sweep_limits import HOLD_S
+from service.worker.budgets.records import BudgetUses, budgets_json, read_uses
 
 WITH_RESULTS = frozenset({State.SUCCEEDED, State.COMPLETED_WITH_ERRORS, State.CANCELLED})
 """Final states of batches that have result files."""
@@ -88,6 +89,7 @@ def status_json(
     undelivered: int | None = None,
     *,
     hold_s: float = HOLD_S,
+    budget_uses: BudgetUses | None = None,
 ) -> dict[str, Any]:
     """The object that `status --json` prints; its keys are a public contract.
 
@@ -95,6 +97,7 @@ def status_json(
     `outage` is the reason why the batch's target is down (`OutageBoard.read`), `undelivered` the number of
     events (`undelivered_events`), None if it was not counted. `hold_s`: the longest hold in seconds, unless
     the batch has one of its own. `exceeded`: the limit of failures that it exceeds and goes on.
+    `budget_uses` (`read_uses`) are None if they were not read.
     `redrivable_until` is None before the end of a batch, and if its source was not read to the end.
     `cost` is described at `cost_json`, `tokens` at `tokens_json`; `calls` is the number of calls made.
     """
@@ -119,6 +122,7 @@ def status_json(
         "source": batch.source.url,
         **_result_files(view),
         "error": batch.error or None,
+        "budget": budgets_json(batch, budget_uses),
         "trouble": outage if outage and not batch.state.is_final else None,
         "deadline_at": batch.deadline_at or None,
         "priority": batch.priority,
@@ -137,6 +141,11 @@ def status_json(
         "undelivered": undelivered,
         "redrivable_until": redrivable_until(batch) if _is_redrivable(batch) else None,
     }
+
+
+async def uses_of(table: Table, view: BatchView, clock: Clock) -> BudgetUses | None:
+    """The use of the batch's budgets; None if it has none. Raises RetryableError and AccessError."""
+    return await read_uses(table, view.batch, clock) if view.batch.budgets else None
 
 
 def can_be_redriven(batch: Batch, now_ms: int) -> bool:

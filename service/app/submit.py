@@ -17,8 +17,10 @@ from service.csvio import CsvReader
 from service.domain.errors import AccessError, CsvError, RetryableError, SourceError, UsageError
 from service.domain.jobs import Job, output_conflict, output_location
 from service.domain.model import (
+    NO_BUDGET,
     Batch,
     BatchView,
+    Budget,
     Json,
     Location,
     Operation,
@@ -66,6 +68,7 @@ class SubmitRequest:
     hold_s: int | None = None
     trouble_pause_s: int | None = None
     output: str = ""
+    budget: Budget = NO_BUDGET
     approval: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -122,6 +125,7 @@ async def submit(ports: Ports, request: SubmitRequest, bucket: str) -> Submissio
         hold_s=request.hold_s,
         trouble_pause_s=request.trouble_pause_s,
         **request.approval,
+        budget=request.budget,
     )
     # A repeated job for the same run is harmless: a batch is opened once. Another run is refused here, where
     # the user sees it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from service.domain.approval.options import sample_text
+from service.domain.budgets.options import budget_text
 from service.domain.jobs import Job
 from service.domain.model import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Batch, Source, State
 from service.domain.tolerance import parse_tolerance, tolerance_text
@@ -72,6 +73,7 @@ def _differences(batch: Batch, job: Job, source: Source) -> Iterator[Difference]
     }
     # `set` may have changed them since.
     if not batch.control:
+        asked["budget"] = (budget_text(batch.budgets.own) or None, budget_text(job.budget) or None)
         asked["trouble_pause_s"] = (batch.trouble_pause_s, job.trouble_pause_s)
         asked["priority"] = (batch.priority, job.priority or DEFAULT_PRIORITY)
         asked["weight"] = (batch.weight, job.weight or DEFAULT_WEIGHT)

@@ -9,6 +9,7 @@ import typer
 from service.app.settings import Settings, load_settings
 from service.domain.approval.conditions import ApprovalError
 from service.domain.approval.options import read_option
+from service.domain.budgets.options import BudgetError, option_of, parse_limit
 from service.domain.errors import UsageError
 from service.domain.model import (
     DEFAULT_PRIORITY,
@@ -17,6 +18,8 @@ from service.domain.model import (
     MAX_PRIORITY,
     MAX_SAMPLE,
     MAX_WEIGHT,
+    Budget,
+    BudgetKind,
 )
 from service.domain.operation_requests import MAX_CONCURRENCY
 from service.runtime.logs import configure_logging
@@ -135,7 +138,41 @@ ApproveIfOption = Annotated[
         "cost_per_row_usd<=0.01.",
     ),
 ]  # fmt: skip
+BudgetUsdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-usd", metavar="USD", show_default=False,
+        help="Most that its calls may cost, by `pricing` of the mapping; then it is held.",
+    ),
+]  # fmt: skip
+BudgetTokensOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget-tokens", metavar="N", show_default=False,
+        help="Most input and output tokens of its calls; then it is held.",
+    ),
+]  # fmt: skip
+MaxCallsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-calls", metavar="N", show_default=False,
+        help="Most calls, repeated and failed ones too; then it is held.",
+    ),
+]  # fmt: skip
 BatchArgument = Annotated[str, typer.Argument(metavar="BATCH", help="Batch id, e.g. my-tool#my-run.")]
+
+
+def read_budget(usd: str | None, tokens: str | None, calls: str | None) -> Budget:
+    """The budget that the three options state. Raises UsageError."""
+    given = {BudgetKind.USD: usd, BudgetKind.TOKENS: tokens, BudgetKind.CALLS: calls}
+    limits = {}
+    for kind, text in given.items():
+        if text is not None:
+            try:
+                limits[kind.value] = parse_limit(kind, text)
+            except BudgetError as error:
+                raise UsageError(f"{option_of(kind)} {error}") from None
+    return Budget(**limits)
 
 
 def read_settings(

@@ -20,7 +20,7 @@ from service.app.status import FailureGroup
 from service.app.submit import Reading
 from service.batch.money_figures import spent_text
 from service.cli.money_view import cost_text, money_text
-from service.cli.status import STATE_COLOURS, operation_text
+from service.cli.status import STATE_COLOURS, budget_text, operation_text
 from service.domain.model import Batch, BatchView, State
 
 LINE_EVERY_S, SAME_EVERY_S = 5.0, 60.0
@@ -200,6 +200,8 @@ def show_finished(
     )
     if cost := cost_text(status["cost"]):
         console.print(f"{status['calls']:,} calls: {cost}", highlight=False, soft_wrap=True)
+    if budget := status["budget"]:
+        console.print(f"budget: {budget_text(budget)}", highlight=False, soft_wrap=True)
     if reason := status["cancel_reason"]:
         console.print(Text(f"cancelled: {reason}", "yellow"), soft_wrap=True)
     if unread := status["unread_from"]:

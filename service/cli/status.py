@@ -12,8 +12,9 @@ from rich.text import Text
 
 from service.cli.console import EXIT_BATCH_FAILED, EXIT_FAILED_ROWS, EXIT_HELD, EXIT_OK
 from service.cli.money_view import cost_text
+from service.domain.budgets.options import option_of
 from service.domain.errors import FailureClass
-from service.domain.model import BatchView, HoldReason, RowError, State
+from service.domain.model import BatchView, BudgetKind, HoldReason, RowError, State
 from service.domain.tolerance import DEFAULT_TOLERANCE, tolerance_text
 
 _INDENT = 2
@@ -46,6 +47,7 @@ PASSING = (FailureClass.TRANSIENT, FailureClass.RATE_LIMIT, FailureClass.UNAVAIL
 
 _DONE_WORDS = {
     "pause": "paused", "resume": "resumed", "cancel": "cancelled", "set": "changed", "hold": "held",
+    "budget": "told of its budget",
     "finish": "finished again", "redrive": "redriven", "sample": "stopped at its sample",
     "approve": "approved", "reject": "rejected",
 }  # fmt: skip
@@ -77,6 +79,8 @@ def _value_text(name: str, value: Any) -> Text:
         value = f"{value['input']:,} in, {value['output']:,} out"
     if name == "sample":
         value = _sample_text(value)
+    if name == "budget":
+        return Text(budget_text(value))
     style = STATE_COLOURS.get(State(value), "") if name == "state" else _STYLES.get(name, "")
     return Text(f"{value:,}" if isinstance(value, int) else str(value), style)
 
@@ -186,12 +190,46 @@ def remedies(batch_id: str, holds: Mapping[str, Any]) -> list[tuple[str, str]]:
             (f"rowfleet resume {batch_id}", "go on as it is; only later failures count"),
             (f"rowfleet set {batch_id} --tolerate any=500", "tolerate more, before the resume"),
         ]
+    elif HoldReason.BUDGET in holds:
+        found.append(_budget_remedy(batch_id, holds[HoldReason.BUDGET]["detail"]))
     elif set(holds) == {HoldReason.TARGET}:
         effect = "go on now; otherwise it does once a trial shows that the target serves"
         found.append((f"rowfleet resume {batch_id}", effect))
     elif set(holds) - {HoldReason.APPROVAL}:
         found.append((f"rowfleet resume {batch_id}", "go on"))
     return [*found, (f"rowfleet cancel {batch_id}", "end it, and write the results of what is done")]
+
+
+def _budget_remedy(batch_id: str, detail: Mapping[str, Any]) -> tuple[str, str]:
+    """The command that goes on with a batch whose budget is used up, and its effect."""
+    if detail["budget"] == "day":
+        return (
+            f"rowfleet resume {batch_id} --mapping-now",
+            "go on before, by a higher budget in the mapping",
+        )
+    option = option_of(BudgetKind(detail["kind"]))
+    return f"rowfleet resume {batch_id} {option} N", f"go on with a higher budget, from {detail['least']} on"
+
+
+def budget_text(budget: Mapping[str, Any]) -> str:
+    """`budget` of `status --json` in one line: `120 of 300 calls (2 reserved), today 1.20 of 5.00 USD`."""
+    own = [text for kind in BudgetKind if (text := _use_text(kind, budget[kind.value]))]
+    day = budget["day"] or {}
+    today = [text for kind in BudgetKind if (text := _use_text(kind, day.get(kind.value)))]
+    return ", ".join(own + (["today " + ", ".join(today)] if today else []))
+
+
+def _use_text(kind: BudgetKind, use: Mapping[str, Any] | None) -> str:
+    if use is None:
+        return ""
+    noun = "USD" if kind is BudgetKind.USD else kind.value
+    spent, cap, reserved = (_number_text(use[name]) for name in ("spent", "cap", "reserved"))
+    is_reserved = use["reserved"] not in (None, 0, "0.00")
+    return f"{spent} of {cap} {noun}" + (f" ({reserved} reserved)" if is_reserved else "")
+
+
+def _number_text(value: int | str | None) -> str:
+    return "?" if value is None else f"{value:,}" if isinstance(value, int) else value
 
 
 def redrive_remedies(view: BatchView, failures: Sequence[RowError]) -> list[tuple[str, str]]:
@@ -244,6 +282,8 @@ def show_held(console: Console, status: Mapping[str, Any], todo: Sequence[tuple[
     done = status["succeeded"] + status["failed"]
     of = f" of {status['total']:,}" if status["total"] is not None else ""
     console.print(f"{done:,}{of} rows done: {status['succeeded']:,} succeeded, {status['failed']:,} failed")
+    if budget := status["budget"]:
+        console.print(f"budget: {budget_text(budget)}", highlight=False, soft_wrap=True)
     for reason, hold in status["holds"].items():
         first, *rest = hold_lines(reason, hold)
         _print(console, Text(first, style="yellow"), 0)

@@ -17,6 +17,7 @@
     │   │   ├── CommitsWaitError    outcomes of its target wait for their commit
     │   │   ├── RoundInDoubtError   the first rows of its round all failed, and are being judged
     │   │   ├── LimitReachedError   the fleet's rate limit is reached
+    │   │   ├── BudgetReachedError  the budget has no room for the call at present
     │   │   └── MappingTooNewError  only a worker of a newer version can serve its mapping
     │   ├── AnswerPendingError      another row with the same input is calling the agent
     │   └── AgentRetryableError     the next attempt may succeed
@@ -182,6 +183,10 @@ class RoundInDoubtError(TurnedAwayError):
 
 class LimitReachedError(TurnedAwayError):
     """The fleet's rate limit of the target allows no further call soon."""
+
+
+class BudgetReachedError(TurnedAwayError):
+    """The budget of the batch, or of its mapping for the day, has no room for the call at present."""
 
 
 class MappingTooNewError(TurnedAwayError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.domain.approval.conditions import ApprovalError
 from service.domain.approval.options import APPROVAL_OPTIONS, read_option
+from service.domain.budgets.options import BUDGET_OPTIONS, BudgetError, budget_options, parse_budget
 from service.domain.errors import PoisonMessageError
 from service.domain.message_format import VERSION, check_version, encode, incarnation_field
 from service.domain.message_format import field as text_field
@@ -21,7 +22,9 @@ from service.domain.model import (
     MAX_ROWS,
     MAX_TOKEN_CHARS,
     MAX_WEIGHT,
+    NO_BUDGET,
     Batch,
+    Budget,
     Location,
     Source,
     is_name,
@@ -49,7 +52,7 @@ _TEXT_OPTIONS = ("delimiter", "encoding")
 _TOLERATE = "tolerate"
 """The job option that changes parts of the mapping's `execution.tolerate`."""
 
-_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE, *APPROVAL_OPTIONS)
+_ALL_OPTIONS = (*_OPTIONS, *_TEXT_OPTIONS, *_FLAGS, _TOLERATE, *APPROVAL_OPTIONS, *BUDGET_OPTIONS)
 
 _LATER_OPTIONS = ("paused",)
 """Job options that are planned but not supported by this version; they fail the batch and are not ignored."""
@@ -78,7 +81,7 @@ class Job:
     `incarnation`: that of a batch whose job the sweeper sends again; such a job opens no batch. "" otherwise.
 
     `task_token` names the Step Functions task that waits for the batch, "" if none does; it is never shown.
-    `fail_on_errors`: failed rows fail this task.
+    `fail_on_errors`: failed rows fail this task. `budget`: that of the batch, by three options.
 
     `sample`: rows that are run before the others wait for approval, 0 for none; `sample_random` draws them.
     `approve_by`: seconds that they wait at most; `approve_if`: conditions that approve (`domain.approval`).
@@ -107,6 +110,7 @@ class Job:
     sample_random: bool | None = None
     approve_by: int | None = None
     approve_if: str | None = None
+    budget: Budget = NO_BUDGET
 
     @property
     def approval(self) -> dict[str, Any]:
@@ -153,7 +157,8 @@ class Job:
             body["output"] = self.output.url()
         if self.task_token:
             body["task_token"] = self.task_token
-        options = {name: getattr(self, name) for name in _ALL_OPTIONS}
+        options = {name: getattr(self, name) for name in _ALL_OPTIONS if name not in BUDGET_OPTIONS}
+        options |= budget_options(self.budget)
         if given := {name: value for name, value in options.items() if value is not None}:
             body["options"] = given
         return encode(body)
@@ -244,11 +249,20 @@ def _options(options: object) -> dict[str, Any]:
         known = "is not supported by this version of rowfleet yet" if name in _LATER_OPTIONS else "is unknown"
         remedy = _meant(name, _ALL_OPTIONS) or f"supported: {', '.join(_ALL_OPTIONS)}"
         raise _WrongJobError(f"job option {name!r} {known}; {remedy}")
-    return {name: _option(name, value) for name, value in options.items() if value is not None}
+    given = {name: _option(name, value) for name, value in options.items() if _is_plain(name, value)}
+    try:
+        return {**given, "budget": parse_budget(options)}
+    except BudgetError as error:
+        raise _WrongJobError(f"job option {error}") from None
 
 
-def _option(name: str, value: object) -> int | bool | str:
-    """The value of an option in the form that `Job` has. Raises _WrongJobError."""
+def _is_plain(name: str, value: object) -> bool:
+    """True for an option that is given, and has a field of its own in `Job`."""
+    return value is not None and name not in BUDGET_OPTIONS
+
+
+def _option(name: str, value: object) -> object:
+    """The value of one option. Raises _WrongJobError."""
     if name in _TEXT_OPTIONS:
         if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT_CHARS:
             raise _WrongJobError(f"job option {name!r} is {json.dumps(value)[:80]}; use a text")

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.domain.budgets.options import BUDGET_OPTIONS, BudgetError, parse_limit
 from service.domain.errors import PoisonMessageError
 from service.domain.message_format import VERSION, check_version, encode
 from service.domain.message_format import field as message_field
-from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT, Json
+from service.domain.model import MAX_DEADLINE_S, MAX_PRIORITY, MAX_WEIGHT, BudgetKind, Json
 
 MAX_REQUEST_CHARS = 200
 
@@ -88,9 +89,24 @@ def _texts(value: object) -> str:
     return "" if is_fit else "a list of texts"
 
 
+def _limit(kind: BudgetKind) -> Check:
+    def check(value: object) -> str:
+        try:
+            parse_limit(kind, value)
+        except BudgetError as error:
+            return str(error).rpartition("use ")[2]
+        return ""
+
+    return check
+
+
+_LIMITS = {name: _limit(kind) for name, kind in BUDGET_OPTIONS.items()}
+"""Arguments that change the budget of a batch."""
+
+
 ARGUMENTS: dict[str, dict[str, Check]] = {
     "pause": {"now": _boolean},
-    "resume": {"mapping_now": _boolean},
+    "resume": {"mapping_now": _boolean, **_LIMITS},
     "approve": {"gate": _text, "mapping_now": _boolean},
     "reject": {"gate": _text},
     "cancel": {"grace": _whole(0, MAX_GRACE_S)},
@@ -100,6 +116,7 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
         "weight": _whole(1, MAX_WEIGHT),
         "deadline": _whole(1, MAX_DEADLINE_S),
         "tolerate": _text,
+        **_LIMITS,
     },
     "finish": {},
     "redrive": {

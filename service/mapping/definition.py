@@ -11,9 +11,10 @@ from functools import lru_cache
 from service.csvio import CsvReader, Layout
 from service.domain import exact_json
 from service.domain.errors import CsvError, MappingError, RowfleetError
-from service.domain.model import Json, SampleGate, Tolerance
+from service.domain.model import NO_BUDGET, Budget, Json, SampleGate, Tolerance
 from service.domain.tolerance import DEFAULT_TOLERANCE, read_tolerance
 from service.mapping.approval import compile_gate
+from service.mapping.budget import compile_budget
 from service.mapping.extraction.extractor import Extraction, Extractor, compile_output
 from service.mapping.extraction.schemas import compile_schema
 from service.mapping.inputs import InputMapping, compile_input
@@ -157,6 +158,7 @@ class RowMapping:
     keep_replies: KeepReplies = "all"
     pricing: Pricing | None = None
     gate: SampleGate | None = None
+    budget: Budget = NO_BUDGET
 
     @property
     def required_columns(self) -> frozenset[str]:
@@ -283,6 +285,7 @@ def compile_run_definition(
         keep_replies=form.keep_replies,
         pricing=compile_pricing(form.pricing, report, ("pricing",)),
         gate=compile_gate(form, extractor.output_fields, report),
+        budget=compile_budget(form.budget, report, ("budget",)),
     )
 
 

@@ -16,6 +16,7 @@ import sys
 
 from pydantic.json_schema import models_json_schema
 
+from service.mapping.budget import BudgetForm
 from service.mapping.expressions.transforms import TRANSFORMS
 from service.mapping.extraction.methods import METHODS
 from service.mapping.extraction.schemas import EXTRACTION_FORMS
@@ -62,6 +63,7 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "csv": "How the file is read and the result written.",
         "keep_replies": "The rows whose replies are kept for remap: none, failed ones, or all.",
         "pricing": "The prices of a call; auto takes them from a list, by the model.",
+        "budget": "The most that all runs of the mapping use together, each day in UTC.",
         "approve": "The rows that run first; the others wait until somebody approves them.",
         "approve_if": "Conditions that approve the sample by themselves.",
     },
@@ -81,7 +83,13 @@ _DESCRIPTIONS: dict[str, dict[str, str]] = {
         "cached_input_per_million": "The price of a million input tokens read from the provider's cache.",
         "cache_write_per_million": "The price of a million input tokens written to the provider's cache.",
         "per_call": "The price of each call, beside that of its tokens.",
+        "max_cost_per_call": "The most that a call can cost: a budget reserves it, in place of an estimate.",
         "currency": "Three capitals, such as USD or EUR.",
+    },
+    "BudgetForm": {
+        "usd_per_day": "Dollars, by `pricing`.",
+        "tokens_per_day": "Input and output tokens.",
+        "calls_per_day": "Calls, repeated and failed ones too.",
     },
     "HttpForm": {
         **_TARGET,
@@ -237,13 +245,15 @@ def json_schema(kind: str) -> Schema:
 def _mapping() -> Schema:
     method_forms = [form for form, _ in METHODS.values()]
     target_forms = [form for forms in FORMS.values() for form in forms]
-    definitions = _definitions(RunForm, ExtractionForm, PathForm, PricingForm, *target_forms, *method_forms)
+    forms = (RunForm, ExtractionForm, PathForm, PricingForm, BudgetForm)
+    definitions = _definitions(*forms, *target_forms, *method_forms)
     definitions |= _methods(definitions)
     run, extraction = definitions.pop("RunForm"), definitions["ExtractionForm"]
     keys = run["properties"]
     keys["target"] |= {"anyOf": [ref(form.__name__) for form in target_forms]}
     keys["output_mapping"] |= {"anyOf": [{"type": "string"}, ref("ExtractionForm")]}
     keys["pricing"] |= {"anyOf": [{"const": AUTO}, ref("PricingForm")]}
+    keys["budget"] |= ref("BudgetForm")
     remove(keys["target"], "type", "additionalProperties")  # replaced by the forms of all targets
     methods = extraction["properties"]["extraction_methods"]
     methods["items"] = {"anyOf": [ref(f"method_{name}") for name in METHODS]}

@@ -25,7 +25,8 @@ class Prices:
 
     `input` and `output` are both None if tokens cost nothing. Without `cached_input`, tokens from a cache
     cost as much as others; without `cache_write`, the cost of a call that writes to one is unknown. The
-    prices hold for calls of at most `longest_input` tokens, None for any.
+    prices hold for calls of at most `longest_input` tokens, None for any. No call costs more than
+    `max_per_call`, as far as a budget goes; None if its tokens tell what it may cost.
     """
 
     currency: str = "USD"
@@ -35,6 +36,7 @@ class Prices:
     cache_write: int | None = None
     per_call: int = 0
     longest_input: int | None = None
+    max_per_call: int | None = None
 
     @classmethod
     def of_json(cls, value: Mapping[str, Json] | None) -> Prices | None:
@@ -71,6 +73,13 @@ class Prices:
         )
         return fixed + -(-millionths // MILLION)
 
+    def most(self, input_tokens: int, output_tokens: int) -> int:
+        """The most units that a call with so many tokens costs: it may write all of its input to a cache."""
+        if self.max_per_call is not None:
+            return self.max_per_call
+        price = max(self.input or 0, self.cache_write or 0)
+        return self.per_call - -(input_tokens * price + output_tokens * (self.output or 0)) // MILLION
+
 
 Pricing = Prices | Literal["auto"]
 """Prices that the mapping states, or AUTO."""
@@ -95,6 +104,7 @@ def compile_pricing(value: Json, report: Report, path: ValuePath) -> Pricing | N
         cached_input=_units(form.cached_input_per_million),
         cache_write=_units(form.cache_write_per_million),
         per_call=_units(form.per_call) or 0,
+        max_per_call=_units(form.max_cost_per_call),
     )
 
 

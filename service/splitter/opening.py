@@ -30,7 +30,9 @@ from service.domain.model import (
     CHECKPOINT_ROWS,
     DEFAULT_PRIORITY,
     DEFAULT_WEIGHT,
+    NO_BUDGET,
     Batch,
+    BatchBudgets,
     BatchView,
     Counts,
     Event,
@@ -43,9 +45,10 @@ from service.domain.model import (
     new_incarnation,
 )
 from service.domain.tolerance import parse_tolerance
-from service.mapping import Definition
+from service.mapping import Definition, RowMapping
 from service.splitter.output_check import refusal_of
 from service.splitter.partitions import partition_count
+from service.steering.budgets.limits import price_problem
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +127,8 @@ class Opener:
                 definition = self._definitions(job.mapping)
                 mapping = definition.compile()
                 check_approval(mapping.gate, mapping.output_fields, job.approval)
-                return definition, await self._head(job.source), ""
+                problem = _budget_problem(job, mapping, self._ports.clock.now_ms())
+                return definition, await self._head(job.source), problem
         except (ApprovalError, MappingError, SourceError) as error:
             return definition, job.source, str(error)
         return None, job.source, job.problem
@@ -229,7 +233,14 @@ class Opener:
             gate=None if problem or mapping is None else asked_gate(mapping.gate, job.approval),
             sample_option=sample_text(job.approval),
             prices=mapping.prices_at(now_ms) if mapping else None,
+            budgets=BatchBudgets(job.budget, mapping.budget if mapping else NO_BUDGET),
         )
+
+
+def _budget_problem(job: Job, mapping: RowMapping, now_ms: int) -> str:
+    """The reason why a budget of the batch or of its mapping cannot be kept, or ""."""
+    problems = (price_problem(budget, mapping.prices_at(now_ms)) for budget in (job.budget, mapping.budget))
+    return next((problem for problem in problems if problem), "")
 
 
 def _failed(batch: Batch, problem: str) -> Batch:

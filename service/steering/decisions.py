@@ -12,7 +12,9 @@ from typing import Any
 from service.domain.errors import UsageError
 from service.domain.model import (
     Batch,
+    BatchBudgets,
     BatchView,
+    EventKind,
     Hold,
     HoldReason,
     Json,
@@ -25,6 +27,7 @@ from service.domain.model import (
 from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
 from service.domain.tolerance import ToleranceError, parse_tolerance, tolerance_text
 from service.steering.approval.gates import sealed_at_sample, sealed_whole
+from service.steering.budgets.limits import changes_budget, describe_budget, is_over, raised, with_limits
 
 OPEN = frozenset({State.SPLITTING, State.RUNNING, State.PAUSED})
 """States in which rows are still sent or served."""
@@ -34,12 +37,25 @@ LIFTED_BY_RESUME = frozenset({HoldReason.USER, HoldReason.FAILURES, HoldReason.T
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """An event of a change. `detail` tells events of one kind apart; `status` has keys of its status."""
+
+    kind: EventKind
+    detail: str
+    status: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """The batch as it is to be, None if nothing changes, and a sentence on it. `facts` are for `--json`."""
+    """The batch as it is to be, None if nothing changes, and a sentence on it. `facts` are for `--json`.
+
+    `news` is told to others beside what the change itself says.
+    """
 
     text: str
     after: Batch | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
+    news: News | None = None
 
 
 Decide = Callable[[BatchView, OperationRequest, int], Decision]
@@ -76,16 +92,22 @@ def hold_batch(batch: Batch, hold: Hold) -> Batch:
     return replace(batch, state=State.PAUSED, holds=(*batch.holds, hold))
 
 
-def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
-    """End the holds that a resume ends. If none is left, all rows without an outcome are sent again."""
+def resume(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
+    """End the holds that a resume ends. If none is left, all rows without an outcome are sent again.
+
+    The hold of a budget ends if the budget, which the request may raise, has room again.
+    """
     batch = view.batch
     _require_open(view, "resumed")
     if batch.state is not State.PAUSED:
+        if changes_budget(request.args):
+            raise UsageError(f"{batch.batch_id} is {batch.state}: `rowfleet set` changes its budget")
         return Decision(f"{batch.batch_id} is {batch.state}: there is nothing to resume")
+    batch = raised(view, request.args)
     if batch.hold(HoldReason.FAILURES) is not None:
         # Its user goes on in spite of the failures so far; only later ones hold it again.
         batch = replace(batch, judged_round=batch.round, forgiven=view.counts)
-    left = tuple(hold for hold in batch.holds if hold.reason not in LIFTED_BY_RESUME)
+    left = tuple(hold for hold in batch.holds if not _ends(hold, batch, now_ms))
     if left and left == batch.holds:
         remedy = f"; `rowfleet approve {batch.batch_id}` goes on" if batch.hold(HoldReason.APPROVAL) else ""
         raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, left))}{remedy}")
@@ -95,6 +117,13 @@ def resume(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
             replace(batch, holds=left),
         )
     return Decision(f"{batch.batch_id} goes on", restarted(replace(batch, holds=())))
+
+
+def _ends(hold: Hold, batch: Batch, now_ms: int) -> bool:
+    """True if a resume ends the hold of the batch, whose budget is the present one."""
+    if hold.reason == HoldReason.BUDGET:
+        return is_over(hold, batch, now_ms)
+    return hold.reason in LIFTED_BY_RESUME
 
 
 def without_hold(batch: Batch, reason: HoldReason) -> Batch:
@@ -167,9 +196,12 @@ def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> 
         changes["deadline_at"] = iso_time(now_ms + args["deadline"] * 1000)
     if args.get("tolerate"):
         changes["tolerate"] = _tolerance(args["tolerate"], batch)
+    if changes_budget(args):
+        changes["budgets"] = with_limits(view, args).budgets
     if not changes:
         raise UsageError(
-            "nothing to set: give --max-concurrency, --priority, --weight, --deadline or --tolerate"
+            "nothing to set: give --max-concurrency, --priority, --weight, --deadline, --tolerate, "
+            "--budget-usd, --budget-tokens or --max-calls"
         )
     after = replace(batch, **changes)
     shown = ", ".join(_describe_setting(name, value) for name, value in changes.items())
@@ -187,6 +219,8 @@ def _tolerance(text: str, batch: Batch) -> Tolerance:
 
 
 def _describe_setting(name: str, value: object) -> str:
+    if isinstance(value, BatchBudgets):
+        return describe_budget(value)
     label = {"max_concurrency": "max-concurrency", "deadline_at": "the deadline"}.get(name, name)
     if value is None:
         return f"the {label} of its mapping"

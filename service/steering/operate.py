@@ -33,7 +33,7 @@ from service.domain.ports import MAX_DELAY_S, OutgoingMessage, Table
 from service.runtime.sender import send_all
 from service.steering.approval.decisions import DECISIONS_ON_SAMPLES
 from service.steering.cancellation import work_due_ms
-from service.steering.decisions import DECISIONS, Decide, Decision
+from service.steering.decisions import DECISIONS, Decide, Decision, News
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ async def decide_and_apply(
         if decision.after is None:
             return operation
         after = _changed(decision.after, batch, now_ms)
-        events = _events(ports, view, after)
+        events = [*_events(ports, view, after), *_news(ports, view, after, decision.news)]
         try:
             is_made = await ports.table.operate(batch, after, operation, definition=definition, events=events)
         except UnknownResultError:
@@ -162,6 +162,13 @@ def _events(ports: Ports, before: BatchView, after: Batch) -> Sequence[Event]:
         kinds.append(EventKind.SAMPLE_READY)
     view = replace(before, batch=after)
     return [event for kind in kinds for event in ports.events.events(view, kind, after.updated_at)]
+
+
+def _news(ports: Ports, before: BatchView, after: Batch, news: News | None) -> Sequence[Event]:
+    if news is None:
+        return ()
+    view = replace(before, batch=after)
+    return ports.events.events(view, news.kind, after.updated_at, detail=news.detail, facts=news.status)
 
 
 def _operation(request: OperationRequest, decision: Decision, at: str, control: int) -> Operation:

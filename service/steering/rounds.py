@@ -20,6 +20,7 @@ from service.domain.model import (
 )
 from service.domain.operation_requests import OperationRequest
 from service.steering.approval.gates import passed
+from service.steering.budgets.limits import changes_budget, is_over, price_problem
 from service.steering.decisions import LIFTED_BY_RESUME, Decision, describe_hold, open_state
 from service.steering.filters import Filters
 from service.steering.selection import Selection
@@ -55,9 +56,14 @@ def filters_of(request: OperationRequest) -> Filters:
 
 def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, now_ms: int) -> None:
     """Raise UsageError, saying what stands there, if no round can be opened for the request."""
+    if changes_budget(request.args):
+        raise UsageError(
+            f"a round opens under the budget that there is: `rowfleet set {batch.batch_id}` changes it first"
+        )
     if batch.state is State.PAUSED and bool(request.args.get("mapping_now")) and filters.is_empty:
-        # The sample runs again, and waits for approval again.
-        lifted = LIFTED_BY_RESUME | {HoldReason.APPROVAL}
+        # The sample runs again, and waits for approval again. The present mapping may state another budget:
+        # that is looked at once it is known.
+        lifted = LIFTED_BY_RESUME | {HoldReason.APPROVAL, HoldReason.BUDGET}
         held = [hold for hold in batch.holds if hold.reason not in lifted]
         if held:
             raise UsageError(f"batch {batch.batch_id} is held: {'; '.join(map(describe_hold, held))}")
@@ -171,7 +177,12 @@ class NextRound:
             # Who has rows run again after the end of the batch has decided on its sample.
             after = passed(after, request.by, iso_time(now_ms))
         after = replace(after, state=open_state(after))
-        return after if self.definition is None else with_mapping(after, self.definition, now_ms)
+        if self.definition is not None:
+            after = with_mapping(after, self.definition, now_ms)
+        held = batch.hold(HoldReason.BUDGET)
+        if held is not None and not is_over(held, after, now_ms):
+            raise UsageError(f"batch {batch.batch_id} is held: {describe_hold(held)}")
+        return after
 
     def _rows(self, after: Batch, lacking: int) -> str:
         runs = self.selection.selected + lacking
@@ -223,6 +234,8 @@ def with_mapping(batch: Batch, definition: Definition, now_ms: int) -> Batch:
         raise UsageError(
             f"the present mapping {batch.tool_name} does not fit {batch.batch_id}: {error}"
         ) from None
+    if problem := price_problem(mapping.budget, mapping.prices_at(now_ms)):
+        raise UsageError(f"the present mapping {batch.tool_name}: {problem}")
     new = (name for name in mapping.output_fields if name not in batch.output_fields)
     return replace(
         batch,
@@ -233,6 +246,7 @@ def with_mapping(batch: Batch, definition: Definition, now_ms: int) -> Batch:
         bom=mapping.csv.bom,
         excel=mapping.csv.excel,
         tolerate=batch.tolerate if batch.tolerate_option else mapping.execution.tolerate,
+        budgets=replace(batch.budgets, day=mapping.budget),
         compiled_by=__version__,
         prices=mapping.prices_at(now_ms),
     )

@@ -1,8 +1,8 @@
 """Holds for the sake of rows that are left, of a batch that has none left.
 
-A hold for failures or for a target keeps calls from being made. Calls under way end nevertheless, and the
-last rows may be among them, or may have been committed at the moment of the hold. Nothing is left to be
-decided on then: the batch goes on to its results by itself.
+A hold for failures, for a target or for a budget keeps calls from being made. Calls under way end
+nevertheless, and the last rows may be among them, or may have been committed at the moment of the hold.
+Nothing is left to be decided on then: the batch goes on to its results by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.steering.operate import ROWFLEET, decide_and_apply
 
 log = structlog.get_logger(__name__)
 
-FOR_ROWS_LEFT = frozenset({HoldReason.FAILURES, HoldReason.TARGET})
+FOR_ROWS_LEFT = frozenset({HoldReason.FAILURES, HoldReason.TARGET, HoldReason.BUDGET})
 
 
 def is_void(view: BatchView) -> bool:

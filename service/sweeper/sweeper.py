@@ -26,6 +26,7 @@ from service.domain.errors import AccessError, BatchRejectedError, LeaseLostErro
 from service.domain.model import Batch, BatchView, State
 from service.domain.operation_requests import OperationRequest
 from service.runtime.tasks import until_stopped
+from service.steering.budgets.holding import is_day_over, lift_budget_hold
 from service.steering.expiry import end_of_hold, expired_hold, is_overdue
 from service.steering.operate import ROWFLEET, decide_and_apply
 from service.steering.void_holds import is_void
@@ -215,7 +216,9 @@ class Sweeper:
         targets = self._interventions.targets
         if await self._end_hold_if_due(view.batch):
             return
-        if is_void(view) or view.has_its_sample:
+        if is_day_over(view.batch, self._ports.clock.now_ms()):
+            await lift_budget_hold(self._ports, view.batch)
+        elif is_void(view) or view.has_its_sample:
             # Whoever committed the last row may have died before its check.
             await self._interventions.check_again(view.batch)
         elif await targets.is_trial_due(view):

@@ -29,7 +29,7 @@ from service.domain.errors import (
     TurnedAwayError,
 )
 from service.domain.messages import failure_note
-from service.domain.model import Batch, Outcome, iso_time
+from service.domain.model import Amounts, Batch, Outcome, iso_time
 from service.domain.ports import MAX_DELAY_S, Clock, Invocation, Reply
 from service.mapping.replies.transcript import NO_USAGE
 from service.runtime.delivery import Delivery
@@ -37,6 +37,8 @@ from service.runtime.metrics import Metrics
 from service.runtime.tasks import timeout
 from service.worker.admission.gate import AdmittedCall
 from service.worker.attempt_costs import is_uncounted
+from service.worker.budgets.budgets import BudgetedCall, Budgets
+from service.worker.budgets.needs import call_need
 from service.worker.first_outcomes import FirstOutcomes
 from service.worker.reply_keeping import kept_reply, told_error
 from service.worker.row_task import FailedCall, Requeue, RetryHere, RowTask
@@ -62,12 +64,24 @@ class AttemptLimits:
     grace_s: float = GRACE_S
 
 
+@dataclass(frozen=True, slots=True)
+class CallGuards:
+    """Those that may keep a call from beginning although its target has room for it.
+
+    `first_outcomes`: the first rows of its round are being judged. `trials`: its target holds the batch.
+    `budgets`: it may use or cost more than is left.
+    """
+
+    first_outcomes: FirstOutcomes
+    trials: TrialCalls
+    budgets: Budgets
+
+
 class Attempts:
     """Invokes agents for rows.
 
-    `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `first_outcomes` of a
-    round may keep its calls from beginning, and so may `trials` those of a batch that its target holds. `rng`
-    spreads waits; seeded in tests.
+    `read_batch` returns a batch as it was at most `VIEW_AGE_S` ago, None if it is gone. `guards` may keep a
+    call from beginning. `rng` spreads waits; seeded in tests.
     """
 
     def __init__(
@@ -77,8 +91,7 @@ class Attempts:
         metrics: Metrics,
         outages: OutageBoard,
         read_batch: Callable[[str], Awaitable[Batch | None]],
-        first_outcomes: FirstOutcomes,
-        trials: TrialCalls,
+        guards: CallGuards,
         *,
         rng: random.Random,
     ) -> None:
@@ -87,8 +100,9 @@ class Attempts:
         self._metrics = metrics
         self._outages = outages
         self._read_batch = read_batch
-        self._first_outcomes = first_outcomes
-        self._trials = trials
+        self._first_outcomes = guards.first_outcomes
+        self._trials = guards.trials
+        self._budgets = guards.budgets
         self._watch = CallWatch(read_batch, clock)
         self._rng = rng
 
@@ -142,19 +156,17 @@ class Attempts:
         # the consumer's own slot may go to another message.
         delivery.release_slot()
         target = task.target
+        self._budgets.check(task.batch)
         async with target.gate.admit(task.batch, task.id, task.body) as call:
             try:
                 await self._check_batch(task)
-                # The wait may have outlasted the lease: do not pay the agent for another worker's row.
-                delivery.check_lease()
-                task.begin(self._clock.now_ms())
-                if self._left_s(task) <= 0:
-                    return self._deadline_missed(task)
-                await self._trials.begin(task, self._longest_call_s(task))
-                async with self._watch.watched(task.batch, task.message):
-                    # The reads since the admission may have taken long.
-                    call.check_turn()
-                    result, has_changed = await self._call(task, call, delivery)
+                with await self._budgets.reserve(task.batch, self._need(task)) as budget:
+                    # The waits may have outlasted the lease: do not pay the agent for another worker's row.
+                    delivery.check_lease()
+                    task.begin(self._clock.now_ms())
+                    if self._left_s(task) <= 0:
+                        return self._deadline_missed(task)
+                    result, has_changed = await self._call_in_time(task, call, delivery, budget)
             except CancelledError as error:
                 return self.last_attempt(task).failed(error)
             except DeadlineError as error:
@@ -163,6 +175,29 @@ class Attempts:
             await self._report(task)
         await self._trials.end(task, result)
         return result
+
+    async def _call_in_time(
+        self, task: RowTask, call: AdmittedCall, delivery: Delivery, budget: BudgetedCall
+    ) -> tuple[Outcome | FailedCall, bool]:
+        """The result of one call, as `_call` returns it, unless its turn has passed or it is cut.
+
+        Raises LimitReachedError, RowDroppedError, CancelledError and DeadlineError.
+        """
+        await self._trials.begin(task, self._longest_call_s(task))
+        async with self._watch.watched(task.batch, task.message):
+            # The reads since the admission may have taken long.
+            call.check_turn()
+            budget.begin()
+            return await self._call(task, call, delivery, budget)
+
+    def _need(self, task: RowTask) -> Amounts:
+        """The most that the call of a row uses, as its budgets count it."""
+        return call_need(
+            task.batch,
+            task.target.mapping,
+            task.body,
+            lambda: task.target.costs.expected(task.body).output_tokens,
+        )
 
     def _longest_call_s(self, task: RowTask) -> float:
         return task.target.mapping.execution.timeout_s + self._limits.grace_s
@@ -180,7 +215,7 @@ class Attempts:
         task.batch = batch
 
     async def _call(
-        self, task: RowTask, call: AdmittedCall, delivery: Delivery
+        self, task: RowTask, call: AdmittedCall, delivery: Delivery, budget: BudgetedCall
     ) -> tuple[Outcome | FailedCall, bool]:
         """The result of one call, and True if the target went down or is up again."""
         reply: Reply | None = None
@@ -199,7 +234,9 @@ class Attempts:
             self._metrics.count(f"agent_failures_{error.failure_class}")
             attempt = self.last_attempt(task, call.started)
             body = None if reply is None else reply.body
-            task.bill.add(costs.of_failure(task.batch, task.body, error, body))
+            spent = costs.of_failure(task.batch, task.body, error, body)
+            task.bill.add(spent)
+            budget.settle(spent, is_reply=reply is not None)
             has_changed = call.record_error(error, task.message.attempt)
             text = kept_reply(reply, task.target.mapping, is_failed=True)
             if isinstance(error, AgentRetryableError):
@@ -210,6 +247,7 @@ class Attempts:
         usage = extraction.usage
         spent = costs.of_reply(task.batch, task.body, usage)
         task.bill.add(spent)
+        budget.settle(spent, is_reply=True)
         has_changed = call.record_reply(usage if usage != NO_USAGE else None)
         text = kept_reply(reply, task.target.mapping, is_failed=False)
         provenance = task.batch.provenance

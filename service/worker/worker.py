@@ -52,8 +52,9 @@ from service.domain.ports import OutgoingMessage
 from service.runtime.delivery import Delivery
 from service.runtime.sender import BatchingSender
 from service.steering.cancellation import cancelled_error
-from service.worker.attempts import AttemptLimits, Attempts
+from service.worker.attempts import AttemptLimits, Attempts, CallGuards
 from service.worker.batch_cache import BatchCache, CachedBatch
+from service.worker.budgets.budgets import Budgets
 from service.worker.first_outcomes import FirstOutcomes
 from service.worker.kept_outcomes import HeldMessage, keep_outcome
 from service.worker.quarantine import Quarantine
@@ -99,6 +100,7 @@ class Worker:
         claim_check: ClaimCheck,
         limits: WorkLimits,
         *,
+        budgets: Budgets,
         rng: random.Random,
     ) -> None:
         self._ports = ports
@@ -109,10 +111,10 @@ class Worker:
         outages = OutageBoard(ports.table, ports.clock, limits.worker)
         self._first_outcomes = FirstOutcomes()
         self._trials = TrialCalls(ports, worker=limits.worker, rng=rng)
+        guards = CallGuards(self._first_outcomes, self._trials, budgets)
         self._attempts = Attempts(
-            limits, ports.clock, ports.metrics, outages, batches.current, self._first_outcomes, self._trials,
-            rng=rng,
-        )  # fmt: skip
+            limits, ports.clock, ports.metrics, outages, batches.current, guards, rng=rng
+        )
         self._limits = limits
         self._rng = rng
         # of the one line that each row has: `log` is made anew whenever it is used

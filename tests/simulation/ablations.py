@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.simulation.ablations_budgets import NoReservations, NoReservationsOfDead
 from tests.simulation.ablations_calls import (
     NoDeadlines,
     NoEndOfTurns,
@@ -80,6 +81,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoCommitToken, DeleteFirst, NoMarksOnReturns, NoWaitingResults, NoKeptOutcomes, NoClosedGate,
         LatePacks, SpendingApart,
         NoExcuses, NoSuspicion, NoDeadlines, NoInFlightLock, NoSharedLedger, NoEndOfTurns,
+        NoReservations, NoReservationsOfDead,
         NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,
         NoOutbox, DeliveredFirst, NoCompleteFirst,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from random import Random
 
 from service.domain.ports import ITEM_BYTES, MESSAGE_BYTES
+from tests.simulation.budget_plans import with_budgets
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
 from tests.simulation.operation_plans import with_operations
@@ -110,7 +111,8 @@ def generate(seed: int) -> Scenario:
     if is_calm:
         return scenario
     scenario = with_operations(replace(scenario, redelivery_rate=_redelivery_rate(more)))
-    return _with_long_outage(Random(f"long outage of {seed}"), scenario)
+    scenario = _with_long_outage(Random(f"long outage of {seed}"), scenario)
+    return with_budgets(Random(f"budgets of {seed}"), scenario)
 
 
 def _with_long_outage(random: Random, scenario: Scenario) -> Scenario:

@@ -70,6 +70,7 @@ INVARIANTS: Mapping[str, str] = {
     "spending_covers_results": "No less was spent than the results have cost, at any time.",
     "calls_are_counted": "If no process was killed, each call is counted in what was spent.",
     "rate_limit_holds": "In no minute do agents get more calls than the rate limit that they share.",
+    "budget_holds": "No more calls are made for a batch, or in a day for a mapping, than its budget has.",
     "concurrent_limit_holds": "At no instant are more calls in flight in the fleet than their limit.",
     "calm_is_exact": "With faults of storage only, a row (with `reuse`: an input) takes one call.",
     "orderly": "No task and no handler ends by an unhandled error.",

@@ -46,6 +46,7 @@ class MappingSpec:
     - `max_concurrency` is its limit in one process.
     - `row_deadline_s` is the time that a row has from its first attempt.
     - `tolerate` are its tolerated failures, "" for all.
+    - `calls_per_day` is its budget for a day, of which its new version knows nothing.
     """
 
     pace_name: str
@@ -55,6 +56,7 @@ class MappingSpec:
     max_concurrency: int | None = None
     row_deadline_s: int | None = None
     tolerate: str = ""
+    calls_per_day: int | None = None
 
     @property
     def pace(self) -> Pace:
@@ -69,6 +71,7 @@ class MappingSpec:
         words.append(f"{self.max_concurrency}places" if self.max_concurrency else "")
         words.append(f"{self.row_deadline_s}s" if self.row_deadline_s else "")
         words.append(re.sub(r"\W+", "", self.tolerate))
+        words.append(f"{self.calls_per_day}aday" if self.calls_per_day else "")
         return "-".join(word for word in words if word)
 
     @property
@@ -114,4 +117,6 @@ def definition_of(mapping: MappingSpec, *, is_new: bool = False) -> Definition:
         text += f"rate_limit:\n  name: {mapping.limit_name}\n"
         text += f"  requests_per_minute: {mapping.per_minute}\n" if mapping.per_minute else ""
         text += f"  concurrent: {mapping.concurrent}\n" if mapping.concurrent else ""
+    if mapping.calls_per_day and not is_new:
+        text += f"budget: {{calls_per_day: {mapping.calls_per_day}}}\n"
     return Catalog.load({f"{mapping.name}.yaml": text}, {}).definition(mapping.name)

@@ -31,6 +31,7 @@ from service.steering.cancellation import NOTICE_S
 from service.steering.target_hold import is_tried
 from service.worker.admission.commit_backlog import MAX_COMMIT_WAIT_S
 from tests.simulation.agent_calls import AgentCalls
+from tests.simulation.budget_checks import BudgetChecks
 from tests.simulation.deletions import DeletedMessages
 from tests.simulation.failure_causes import FailureCauses
 from tests.simulation.invariants import Violation
@@ -116,6 +117,7 @@ class Monitor:
         self._trials: set[tuple[str, RowKey]] = set()
         self.trial_calls = TrialCalls(trace.now, self.violated)
         self.kept = KeptReplyChecks(lambda: self.objects, self.violated)
+        self._budgets = BudgetChecks(self.violated)
         self._versions: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self._received: set[tuple[str, RowKey]] = set()
         self._may_call: set[tuple[str, RowKey]] = set()
@@ -238,6 +240,7 @@ class Monitor:
         """
         self.batches[batch.identity] = batch
         self.told.batch_changed(before, batch)
+        self._budgets.batch_changed(batch)
         self._leases.batch_written(batch)
         is_another = before is None or before.identity != batch.identity
         if is_another or before.created_at != batch.created_at:
@@ -273,6 +276,7 @@ class Monitor:
         if after.generation > before.generation:
             self.sent_anew += len(self.files[after.identity].behaviours)
         self.steering.operated(before, after, operation)
+        self.told.operated(after, operation)
         self._causes.changed(before, after)
 
     def statuses(self, batch: Batch) -> dict[int, Status]:
@@ -464,7 +468,7 @@ class Monitor:
     def agent_called(self, who: str, key: RowKey, now_ms: int) -> None:
         """`who` calls the agent, at `now_ms` by its clock.
 
-        Checks not_asked_too_late, not_paid_twice and no_call_while_commits_wait.
+        Checks not_asked_too_late, not_paid_twice, budget_holds and no_call_while_commits_wait.
         """
         if self.is_calm:
             self._check_backlog(who, key)
@@ -472,6 +476,7 @@ class Monitor:
         self.on_step(self.batches[key[0]].batch_id)
         if now_ms >= (deadline_ms := self._causes.deadline_ms(key[0])):
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")
+        self._budgets.called(self.batches[key[0]], now_ms)
         self._check_operations(who, key)
         self.steering.called(who, key)
         if (who, key) not in self._may_call and not self._failed_by_another_clock(key):

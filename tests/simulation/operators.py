@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from service.domain.model import Batch, HoldReason, Json, State
+from service.domain.model import Batch, Hold, HoldReason, Json, State
 from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from service.steering.target_hold import is_tried
@@ -145,6 +145,10 @@ class Operators:
         # A round is refused whose items expire in less than a day.
         is_new = self._random.random() < 0.2 and not self._shared.scenario.next_files
         args: dict[str, Json] = {"mapping_now": True} if is_new else {}
+        held = self._table.batch(batch_id)
+        hold = None if held is None else held.hold(HoldReason.BUDGET)
+        if held is not None and hold is not None:
+            args = self._raise(held, hold, is_late=control > PATIENCE)
         if control > PATIENCE:
             lenient: dict[str, Json] = {"tolerate": "on_exceeded=finish"}
             self._request(
@@ -152,6 +156,13 @@ class Operators:
             )
         request = OperationRequest("resume", batch_id, f"resume after {control}", "the world", args)
         self._request(request, 0.0)
+
+    def _raise(self, batch: Batch, hold: Hold, *, is_late: bool) -> dict[str, Json]:
+        """The arguments with which a batch goes on whose budget is used up."""
+        if hold.detail["budget"] == "day":
+            return {"mapping_now": True}
+        more = 1_000_000 if is_late else self._random.choice((0, 0, 2, 10, 1_000))
+        return {"max_calls": max(int(str(hold.detail["least"])), batch.budgets.own.calls or 0) + more}
 
     def _request(self, request: OperationRequest, delay_s: float) -> None:
         self._queues["ingest"].duplicate(OutgoingMessage(request.encode()), delay_s)

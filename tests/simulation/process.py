@@ -44,6 +44,7 @@ from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gates import Gates
 from service.worker.attempts import GRACE_S
 from service.worker.batch_cache import BatchCache
+from service.worker.budgets.budgets import Budgets
 from service.worker.rate_limit.limiter import Limiter
 from service.worker.worker import Worker, WorkLimits
 from tests.simulation.agent import SimulatedAgent, WorldAgents
@@ -97,6 +98,7 @@ class Components:
     splitter: type[Splitter] = Splitter
     worker: type[Worker] = Worker
     batches: type[BatchCache] = BatchCache
+    budgets: type[Budgets] = Budgets
     interventions: type[Interventions] = Interventions
     sweeper: type[Sweeper] = Sweeper
     aggregator: type[Aggregator] = Aggregator
@@ -240,15 +242,18 @@ class Process:
                 self._ports, self._open_agent, gates,
                 max_in_flight=scenario.max_running, open_limiter=self._open_limiter,
             )  # fmt: skip
+            budgets = self._shared.components.budgets(self._ports, owners=self._new_owner)
             worker = self._shared.components.worker(
                 self._ports, batches, committer, ClaimCheck(self._objects),
                 WorkLimits(
                     worker=name, inline_wait_s=scenario.inline_wait_s, max_lost=2 * scenario.max_receives
                 ),
+                budgets=budgets,
                 rng=self._random,
             )  # fmt: skip
             limits = self._limits(scenario.max_running, held=scenario.max_held, pollers=scenario.pollers)
             await self._consume("rows", self._shared.components.handler(self, worker.handle), limits, gates)
+            await budgets.close()
             await batches.close()
 
     async def _aggregator(self) -> None:

@@ -83,6 +83,8 @@ EXPECTED = {
     "NoManifestCondition": {"results_have_one_content"},
     "NoNewestResults": {"latest_is_newest"},
     "NoSharedLedger": {"rate_limit_holds", "concurrent_limit_holds"},
+    "NoReservations": {"budget_holds"},
+    "NoReservationsOfDead": {"budget_holds"},
 }
 """The invariants that may be the first to break without the safeguard."""
 

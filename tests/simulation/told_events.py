@@ -8,8 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from service.domain.model import ENDINGS, Batch, BatchView, Event, EventKind, OutboxKind, State
+from service.domain.model import (
+    ENDINGS,
+    Batch,
+    BatchView,
+    Event,
+    EventKind,
+    Operation,
+    OutboxKind,
+    State,
+)
 from service.domain.model.event_composer import EventComposer
+from service.steering.budgets.marks import TOLD
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
@@ -46,6 +56,12 @@ class ToldEvents:
             assert kind is not None
             made = Event.of(batch, kind, at="", status={})
             self.expected[made.id] = f"{kind} of {batch.identity}, round {batch.round}"
+
+    def operated(self, batch: Batch, operation: Operation) -> None:
+        """An operation was made: note the event of one that only tells of something."""
+        if operation.op == TOLD and EventKind.BUDGET in batch.event_kinds:
+            made = Event.of(batch, EventKind.BUDGET, at="", status={}, detail=operation.request_id)
+            self.expected[made.id] = f"{operation.request_id} of {batch.identity}"
 
     def delivered(self, target: str, event: Event, table: ObservedTable, objects: ObservedObjects) -> None:
         """An event has arrived. Checks told_as_stored and told_after_manifest."""

@@ -43,6 +43,7 @@ from service.sweeper.sweep_limits import SweepLimits
 from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
+from service.worker.budgets.budgets import Budgets
 from service.worker.worker import Worker, WorkLimits
 
 DEMO = """
@@ -182,17 +183,28 @@ class Lab:
         )
 
     def worker(
-        self, committer: GroupCommitter, batches: BatchCache | None = None, *, name="w1", **limits
+        self,
+        committer: GroupCommitter,
+        batches: BatchCache | None = None,
+        *,
+        name="w1",
+        budgets: Budgets | None = None,
+        **limits,
     ) -> Worker:
-        """A worker."""
+        """A worker. Its budgets are not closed."""
         return Worker(
             self.ports,
             batches or self.batch_cache(),
             committer,
             ClaimCheck(self.objects),
             WorkLimits(name, **{"quarantine_pause_s": 0.0} | limits),
+            budgets=budgets or self.budgets(),
             rng=random.Random(7),
         )
+
+    def budgets(self) -> Budgets:
+        """The budgets of one process."""
+        return Budgets(self.ports, owners=lambda: f"budget-{next(self._ids)}")
 
     @asynccontextmanager
     async def working(self, batches: BatchCache | None = None, **options) -> AsyncIterator[Worker]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 
+from service.app.submit import SubmitRequest
 from service.batch.role_ports import Ports
+from service.domain.budgets.options import budget_options
 from service.domain.model import Batch, BatchView, State, iso_time
 from service.domain.operation_requests import OperationRequest
+from service.steering.budgets.limits import with_limits
 from service.steering.decisions import Decision
 from service.steering.operate import decide_and_apply
 
@@ -22,16 +25,20 @@ def may_extend(view: BatchView, limit: int | None) -> bool:
     return batch.total == batch.limit and (limit is None or limit > batch.limit)
 
 
-async def extend(ports: Ports, view: BatchView, limit: int | None, by: str) -> None:
-    """Have the file read on, from the row after the last. Raises UsageError, RetryableError, AccessError."""
-    request = OperationRequest(
-        "resume", view.batch.batch_id, f"extend-{uuid.uuid4().hex}", by, {"limit": limit} if limit else {}
-    )
+async def extend(ports: Ports, view: BatchView, asked: SubmitRequest, by: str) -> None:
+    """Have the file read on, from the row after the last.
+
+    A budget that is asked for replaces the present one. Raises UsageError, RetryableError and AccessError.
+    """
+    limit, budget = asked.limit, budget_options(asked.budget)
+    args = ({"limit": limit} if limit else {}) | budget
+    request = OperationRequest("resume", view.batch.batch_id, f"extend-{uuid.uuid4().hex}", by, args)
 
     def decide(view: BatchView, _request: OperationRequest, now_ms: int) -> Decision:
         if not may_extend(view, limit):
             return Decision(f"{view.batch.batch_id} has its rows already")
-        return Decision(f"{view.batch.batch_id} reads on", _extended(view.batch, limit, now_ms))
+        batch = with_limits(view, budget)
+        return Decision(f"{batch.batch_id} reads on", _extended(batch, limit, now_ms))
 
     await decide_and_apply(ports, request, decide)
 

@@ -8,23 +8,26 @@ other process can have sent a message of the new generation.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 
 from service.batch.ending import send_trigger
 from service.batch.role_ports import Ports
-from service.domain.model import BatchView, State
+from service.domain.model import BatchView, Json, State
 from service.domain.operation_requests import OperationRequest
+from service.steering.budgets.limits import raised
 from service.steering.decisions import Decision, restarted, resume
 from service.steering.operate import decide_and_apply, follow_up
 
 WHO_ENDED = "the process that ran it had ended"
 
 
-async def go_on(ports: Ports, view: BatchView, by: str) -> None:
+async def go_on(ports: Ports, view: BatchView, by: str, args: Mapping[str, Json] | None = None) -> None:
     """Have the batch gone on with by this process, which is the only one of its store.
 
-    Holds that a resume lifts are lifted. Raises UsageError, saying what stands there, if another one is left,
-    and if the batch has ended; RetryableError and AccessError.
+    `args` are those of a resume, which may raise its budget. Holds that a resume lifts are lifted. Raises
+    UsageError, saying what stands there, if another one is left, and if the batch has ended; RetryableError
+    and AccessError.
     """
     batch = view.batch
     if batch.lease_owner:
@@ -35,7 +38,9 @@ async def go_on(ports: Ports, view: BatchView, by: str) -> None:
             await ports.table.set_trouble(batch, None)
         await send_trigger(ports, batch)
         return
-    request = OperationRequest("resume", batch.batch_id, f"run-{uuid.uuid4().hex}", by, {"reason": WHO_ENDED})
+    request = OperationRequest(
+        "resume", batch.batch_id, f"run-{uuid.uuid4().hex}", by, {"reason": WHO_ENDED} | dict(args or {})
+    )
     operation = await decide_and_apply(ports, request, _decide)
     if not operation.control:
         await follow_up(ports, batch)
@@ -50,4 +55,5 @@ def _decide(view: BatchView, request: OperationRequest, now_ms: int) -> Decision
     if batch.cancelled_at or batch.state.is_final:
         # The work that the cancel has left goes on.
         return Decision(f"{batch.batch_id} goes on")
-    return Decision(f"{batch.batch_id} goes on", replace(restarted(batch), sender=""))
+    after = restarted(raised(view, request.args))
+    return Decision(f"{batch.batch_id} goes on", replace(after, sender=""))

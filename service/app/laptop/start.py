@@ -16,6 +16,7 @@ from service.app.laptop.results import Replaced, find_replaced, has_result
 from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.status import WITH_RESULTS
 from service.app.submit import submit
+from service.domain.budgets.options import budget_options
 from service.domain.errors import SourceError, UsageError
 from service.domain.model import BatchView, State
 from service.domain.operation_requests import ARGUMENTS
@@ -79,9 +80,10 @@ class Starter:
         assert start.view is not None
         await self._runs.add(start.record)
         if start.step is Step.GO_ON:
-            await go_on(self._ports, start.view, local_user())
+            budget = budget_options(command.request.budget)
+            await go_on(self._ports, start.view, local_user(), budget)
         elif start.step is Step.EXTEND:
-            await extend(self._ports, start.view, command.request.limit, local_user())
+            await extend(self._ports, start.view, command.request, local_user())
 
     async def _earlier(self, command: RunCommand, out: str) -> Start | None:
         """The step that goes on with what the same command has left; None if it has left nothing."""

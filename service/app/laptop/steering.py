@@ -69,7 +69,7 @@ async def resume_here(ports: Ports, request: OperationRequest) -> None:
     view = await read_existing(ports.table, request.batch_id)
     if view.batch.state.is_final:
         await operate(ports, request)  # refused, in the words of every backend
-    await go_on(ports, view, request.by)
+    await go_on(ports, view, request.by, request.args)
 
 
 async def cancel_here(ports: Ports, request: OperationRequest) -> Operation:

@@ -47,6 +47,7 @@ from service.sweeper.interventions import Interventions
 from service.sweeper.sweeper import Sweeper
 from service.worker.admission.gates import Gates
 from service.worker.batch_cache import BatchCache
+from service.worker.budgets.budgets import Budgets
 from service.worker.worker import Worker, WorkLimits
 
 INGEST_GROWTH, LONGEST_INGEST_RELEASE_S = 4.0, 300.0
@@ -121,6 +122,8 @@ class RoleBuilder:
             open_limiter=limiter_opener(ports, self.worker_name),
         )
         self.stack.push_async_callback(batches.close)
+        budgets = Budgets(ports, owners=self._new_owner)
+        self.stack.push_async_callback(budgets.close)
         worker = Worker(
             ports,
             batches,
@@ -132,6 +135,7 @@ class RoleBuilder:
                 # the deliveries of the rows queue, and as many after its dead letter was resent
                 max_lost=2 * settings.rows.max_receives,
             ),
+            budgets=budgets,
             rng=random.Random(),  # noqa: S311 -- jitter
         )
         limits = replace(

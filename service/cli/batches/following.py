@@ -18,6 +18,7 @@ from service.app.status import (
     sample_failures,
     status_json,
     undelivered_events,
+    uses_of,
 )
 from service.app.submit import Reading, follow
 from service.batch.outages import OutageBoard
@@ -53,6 +54,7 @@ async def read_status(place: Place, view: BatchView, settings: Settings) -> dict
         await read_operations(table, view.batch),
         await undelivered_events(table, view.batch),
         hold_s=settings.sweep.hold_s,
+        budget_uses=await uses_of(table, view, clock),
     )
     if place.runs is None:
         return status

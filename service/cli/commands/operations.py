@@ -13,13 +13,18 @@ from service.cli.batches.places import place_option
 from service.cli.console import RESUME_CODES
 from service.cli.options import (
     BatchArgument,
+    BudgetTokensOption,
+    BudgetUsdOption,
     ConcurrencyOption,
     EndpointOption,
     JsonOption,
+    MaxCallsOption,
     PlaceOption,
     RegionOption,
+    read_budget,
     read_settings,
 )
+from service.domain.budgets.options import budget_options
 from service.domain.model import (
     MAX_DEADLINE_S,
     MAX_PRIORITY,
@@ -55,6 +60,10 @@ def resume(
             "--mapping-now", help="By the mapping as it is now: every row that has not succeeded runs by it."
         ),
     ] = False,
+    budget_usd: BudgetUsdOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    max_calls: MaxCallsOption = None,
+    *,
     concurrency: ConcurrencyOption = None,
     as_json: JsonOption = False,
     where: PlaceOption = None,
@@ -63,15 +72,18 @@ def resume(
 ) -> None:
     """Go on with a paused batch. No row that has succeeded is called again.
 
+    A batch that is held because its budget is used up goes on with a higher one.
+
     For a batch of this machine, also one whose process has ended, the command runs the pipeline itself, as
     `run` does, and writes the results to the place of the run.
     """
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     side = place_option(where, endpoint_url, region)
+    args: dict[str, Any] = budget_options(read_budget(budget_usd, budget_tokens, max_calls))
     if mapping_now:
-        args = {"mapping_now": True}
+        args |= {"mapping_now": True}
         open_round(AskedOperation("resume", batch, args, side, as_json, concurrency), settings)
-    operate_and_show(AskedOperation("resume", batch, {}, side, as_json, concurrency), settings)
+    operate_and_show(AskedOperation("resume", batch, args, side, as_json, concurrency), settings)
 
 
 @app.command(epilog=RESUME_CODES)
@@ -173,6 +185,9 @@ def set_(
             metavar="LIMITS", help="Failed rows after which it is held, such as rejected=5%,any=500."
         ),
     ] = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    max_calls: MaxCallsOption = None,
     as_json: JsonOption = False,
     where: PlaceOption = None,
     endpoint_url: EndpointOption = None,
@@ -181,7 +196,7 @@ def set_(
     """Change how a batch is served, while it runs."""
     args = {
         "max_concurrency": max_concurrency, "priority": priority, "weight": weight, "deadline": deadline,
-        "tolerate": tolerate,
+        "tolerate": tolerate, **budget_options(read_budget(budget_usd, budget_tokens, max_calls)),
     }  # fmt: skip
     _operate("set", batch, args, where, endpoint_url, region, as_json=as_json)
 

@@ -23,6 +23,8 @@ from service.cli.console import BATCH_CODES, exit_with, run_async
 from service.cli.options import (
     ApproveByOption,
     ApproveIfOption,
+    BudgetTokensOption,
+    BudgetUsdOption,
     DeadlineOption,
     DelimiterOption,
     EncodingOption,
@@ -31,6 +33,7 @@ from service.cli.options import (
     LimitOption,
     MappingOption,
     MappingsOption,
+    MaxCallsOption,
     PriorityOption,
     SampleOption,
     SampleRandomOption,
@@ -40,6 +43,7 @@ from service.cli.options import (
     WeightOption,
     log_as_command,
     read_approval,
+    read_budget,
     read_settings,
 )
 from service.cli.running.laptop import LaptopRun, run_on_laptop
@@ -101,6 +105,9 @@ def run(
     sample_random: SampleRandomOption = None,
     approve_by: ApproveByOption = None,
     approve_if: ApproveIfOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    max_calls: MaxCallsOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
@@ -123,6 +130,7 @@ def run(
         approval=read_approval(
             sample=sample, sample_random=sample_random, approve_by=approve_by, approve_if=approve_if
         ),
+        budget=read_budget(budget_usd, budget_tokens, max_calls),
     )
     check_format(request)
     check_tolerance(request)

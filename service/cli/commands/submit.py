@@ -22,6 +22,8 @@ from service.cli.console import (
 from service.cli.options import (
     ApproveByOption,
     ApproveIfOption,
+    BudgetTokensOption,
+    BudgetUsdOption,
     DeadlineOption,
     DelimiterOption,
     EncodingOption,
@@ -30,6 +32,7 @@ from service.cli.options import (
     JsonOption,
     LimitOption,
     MappingOption,
+    MaxCallsOption,
     PriorityOption,
     RegionOption,
     SampleOption,
@@ -38,6 +41,7 @@ from service.cli.options import (
     TroublePauseOption,
     WeightOption,
     read_approval,
+    read_budget,
     read_settings,
 )
 
@@ -65,6 +69,9 @@ def submit_(
     sample_random: SampleRandomOption = None,
     approve_by: ApproveByOption = None,
     approve_if: ApproveIfOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    max_calls: MaxCallsOption = None,
     output: Annotated[
         str,
         typer.Option(
@@ -98,6 +105,7 @@ def submit_(
         approval=read_approval(
             sample=sample, sample_random=sample_random, approve_by=approve_by, approve_if=approve_if
         ),
+        budget=read_budget(budget_usd, budget_tokens, max_calls),
         output=output,
     )
     check_request(request, reserved_places(settings))  # before AWS is called

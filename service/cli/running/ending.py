@@ -9,7 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from service.app.status import WITH_RESULTS, FailureGroup, group_failures, read_operations, status_json
+from service.app.status import (
+    WITH_RESULTS,
+    FailureGroup,
+    group_failures,
+    read_operations,
+    status_json,
+    uses_of,
+)
 from service.batch.role_ports import Ports
 from service.cli import render
 from service.cli.console import err, print_json
@@ -43,6 +50,7 @@ class Ending:
             operations=await read_operations(ports.table, view.batch),
             undelivered=undelivered,
             hold_s=hold_s,
+            budget_uses=await uses_of(ports.table, view, ports.clock),
         )
         causes = await group_failures(ports.table, view.batch) if view.all_counts.failed else []
         return cls(view, status, causes, files)

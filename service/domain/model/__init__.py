@@ -17,6 +17,16 @@ from service.domain.model.batch import (
     State,
     Trouble,
 )
+from service.domain.model.budget import (
+    NO_AMOUNTS,
+    NO_BUDGET,
+    NO_BUDGETS,
+    Amounts,
+    BatchBudgets,
+    Budget,
+    BudgetKind,
+    Shortage,
+)
 from service.domain.model.counts import COUNTER_FIELDS, FAILURE_COUNTS, Counts, Recount
 from service.domain.model.event import ENDINGS, MAX_BODY_BYTES, Event, EventKind, fitting_json
 from service.domain.model.gate import DEFAULT_APPROVE_BY_S, MAX_SAMPLE, SampleGate
@@ -100,13 +110,20 @@ __all__ = [
     "MAX_TOKEN_CHARS",
     "MAX_WEIGHT",
     "NOTHING_SPENT",
+    "NO_AMOUNTS",
+    "NO_BUDGET",
+    "NO_BUDGETS",
     "OWN_COLUMNS",
     "REFUSED",
     "ROW_COLUMN",
     "ROW_DIGITS",
     "SPENDING_FIELDS",
+    "Amounts",
     "Batch",
+    "BatchBudgets",
     "BatchView",
+    "Budget",
+    "BudgetKind",
     "Checkpoint",
     "Commit",
     "Counts",
@@ -130,6 +147,7 @@ __all__ = [
     "Recount",
     "RowError",
     "SampleGate",
+    "Shortage",
     "Source",
     "Spending",
     "State",

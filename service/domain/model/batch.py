@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from service.domain.model.budget import NO_BUDGETS, BatchBudgets
 from service.domain.model.counts import Counts, Recount
 from service.domain.model.gate import SampleGate, gate_id
 from service.domain.model.ids import batch_id, identity
@@ -138,7 +139,8 @@ class Batch:
     `event_kinds`: kinds of events that others are told of. `gate`: the sample that it asks approval for, None
     if it asks for none; `sample_option` has the options of the job as text. `prices`: those
     by which its calls are paid (`Prices.as_json`), None if they are not known. `settled`: the calls that were
-    counted when the last row of the round was done, or when the batch failed; None before that.
+    counted when the last row of the round was done, or when the batch failed; None before that. `budgets`:
+    those under which its calls are made.
     """
 
     tool_name: str
@@ -205,6 +207,7 @@ class Batch:
     # `hash=False`: batches are hashable, and mappings are not.
     prices: Mapping[str, Json] | None = field(default=None, hash=False)
     settled: Spending | None = None
+    budgets: BatchBudgets = NO_BUDGETS
 
     @property
     def batch_id(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from service.domain.model.batch import Batch, BatchView, State
 from service.domain.model.event import ENDINGS, Event, EventKind
+from service.domain.model.values import Json
 
 StatusOf = Callable[[BatchView], dict[str, Any]]
 """Returns the status JSON of a batch."""
@@ -28,15 +29,24 @@ class EventComposer:
     kinds: frozenset[EventKind] = frozenset()
     status: StatusOf = _no_status
 
-    def events(self, view: BatchView, kind: EventKind, now: str, *, detail: str = "") -> Sequence[Event]:
+    def events(
+        self,
+        view: BatchView,
+        kind: EventKind,
+        now: str,
+        *,
+        detail: str = "",
+        facts: Mapping[str, Json] | None = None,
+    ) -> Sequence[Event]:
         """The event of a change after which the batch is `view`; () if nobody is told of this kind.
 
         `now` is the time of the change, ISO 8601 in UTC. `detail` tells events of one kind apart that belong
-        to one `control` of the batch.
+        to one `control` of the batch. `facts` replace keys of the status.
         """
         if kind not in view.batch.event_kinds:
             return ()
-        return (Event.of(view.batch, kind, at=now, status=self.status(view), detail=detail),)
+        status = self.status(view) | dict(facts or {})
+        return (Event.of(view.batch, kind, at=now, status=status, detail=detail),)
 
     def opening(self, view: BatchView, now: str) -> Sequence[Event]:
         """The events of a batch that is opened: it has started, or has failed at once."""

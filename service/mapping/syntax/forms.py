@@ -157,11 +157,12 @@ class PricingForm(Form):
     cached_input_per_million: Price | None = None
     cache_write_per_million: Price | None = None
     per_call: Price | None = None
+    max_cost_per_call: Price | None = None
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
 
     @model_validator(mode="after")
     def _prices_agree(self) -> Self:
-        prices = self.model_fields_set - {"currency"}
+        prices = self.model_fields_set - {"currency", "max_cost_per_call"}
         if not prices:
             raise ValueError("states no price: input_per_million and output_per_million, per_call, or both")
         if prices != {"per_call"}:
@@ -209,6 +210,7 @@ class RunForm(Form):
     csv: CsvForm = CsvForm()
     keep_replies: KeepReplies = "all"
     pricing: Any = None  # auto, or a PricingForm
+    budget: Any = None  # a BudgetForm
     approve: ApproveForm | None = None
     approve_if: ApproveIfForm | None = None
 

@@ -29,7 +29,7 @@ class CallCosts:
 
     def of_reply(self, batch: Batch, body: Json, usage: Usage) -> Spending:
         """The spending of a call with the input `body`, and the tokens that its reply states, if any."""
-        if usage != NO_USAGE and self._has_token_prices(batch):
+        if usage != NO_USAGE and (batch.budgets or self._has_token_prices(batch)):
             self._estimates.learn(self.expected(body), self._estimates.ratio, usage)
         return _spending(usage, self.price(batch, usage))
 

@@ -36,8 +36,8 @@ from service.steering.operate import operate
 KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded",
     "failed", "reused", "calls", "tokens", "cost", "in_progress", "rate_per_s", "eta_s",
-    "started_at", "finished_at", "source", "output", "failures", "manifest", "error", "trouble",
-    "deadline_at", "priority", "weight", "max_concurrency", "dialect", "blank_records", "holds",
+    "started_at", "finished_at", "source", "output", "failures", "manifest", "error", "budget",
+    "trouble", "deadline_at", "priority", "weight", "max_concurrency", "dialect", "blank_records", "holds",
     "operations", "cancelled_at", "cancel_reason", "unread_from", "sample", "tolerate", "exceeded",
     "undelivered", "redrivable_until",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from service.domain.errors import (
 )
 from service.domain.events import decode_ingest
 from service.domain.jobs import Job
-from service.domain.model import EventKind, Location, OutboxKind, State
+from service.domain.model import BatchBudgets, Budget, EventKind, Location, OutboxKind, State
 from service.domain.model.event_composer import EventComposer
 from service.domain.tolerance import tolerance_text
 from service.mapping import Definition
@@ -44,6 +44,34 @@ async def test_tolerated_failures_are_stored_with_the_batch(lab, define):
         "rejected=5%,first=20,on_exceeded=pause",
         "rejected=5%,any=500,first=20,on_exceeded=cancel",
     ]
+
+
+async def test_budgets_are_stored_with_the_batch(lab, define):
+    """That of the job, and that of the mapping for each day."""
+    await lab.put(table_of(5))
+    lab.definitions["demo"] = define(f"{DEMO}\nbudget: {{calls_per_day: 40}}\n")
+    await split(lab, lab.job("e1", options={"max_calls": 9, "budget_tokens": "1000"}))
+    batch = await batch_of(lab)
+    assert batch.budgets == BatchBudgets(Budget(calls=9, tokens=1_000), Budget(calls=40))
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "error"),
+    [
+        ({"budget_usd": 5}, "", "needs the price of a call"),
+        ({}, "budget: {usd_per_day: 5}", "needs the price of a call"),
+        ({"budget_usd": 5}, "pricing: {per_call: 1, currency: EUR}", "states EUR"),
+        ({"budget_usd": 5}, "pricing: {per_call: 1}", ""),
+    ],
+)
+async def test_a_budget_of_money_needs_a_known_price(lab, define, options, more, error):
+    """The batch fails before a row is sent, and says what to do."""
+    await lab.put(table_of(5))
+    lab.definitions["demo"] = define(f"{DEMO}\n{more}\n")
+    await split(lab, lab.job("e1", options=options))
+    batch = await batch_of(lab)
+    assert error in batch.error
+    assert (batch.state is State.FAILED) == bool(error)
 
 
 async def test_a_redelivered_job_is_the_same_batch(lab):

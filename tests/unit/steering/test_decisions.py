@@ -97,12 +97,12 @@ def test_a_resume_of_a_batch_that_goes_on_is_done_already(batch):
 
 def test_a_resume_leaves_holds_that_need_a_decision_of_their_own():
     """The batch stays held, and the sentence says by what."""
-    budget = Hold(HoldReason.BUDGET, "rowfleet", "then", {"reason": "10 USD"})
-    decision = decide("resume", replace(PAUSED, holds=(USER, budget)))
-    assert decision.after == replace(PAUSED, holds=(budget,))
-    assert decision.text == "demo#e1 is still held: budget (by rowfleet at then: 10 USD)"
-    with pytest.raises(UsageError, match="is held: budget"):
-        decide("resume", replace(PAUSED, holds=(budget,)))
+    approval = Hold(HoldReason.APPROVAL, "rowfleet", "then", {"reason": "10 USD"})
+    decision = decide("resume", replace(PAUSED, holds=(USER, approval)))
+    assert decision.after == replace(PAUSED, holds=(approval,))
+    assert decision.text == "demo#e1 is still held: approval (by rowfleet at then: 10 USD)"
+    with pytest.raises(UsageError, match="is held: approval"):
+        decide("resume", replace(PAUSED, holds=(approval,)))
 
 
 def test_a_batch_whose_rows_are_all_done_while_it_is_held_is_resumed():

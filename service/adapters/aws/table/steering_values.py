@@ -9,7 +9,11 @@ from service.adapters.aws.table.keys import operation_sort, primary_key
 from service.adapters.aws.table.values import Item, Value, decode, encode
 from service.domain.model import (
     COUNTER_FIELDS,
+    NO_BUDGETS,
+    Amounts,
     Batch,
+    BatchBudgets,
+    Budget,
     Checkpoint,
     Counts,
     Hold,
@@ -56,6 +60,8 @@ def steering_values(batch: Batch) -> Item:
         values["tolerate"] = encode(_tolerance_json(batch.tolerate))
     if batch.settled is not None:
         values["settled"] = settled_value(batch.settled)
+    if batch.budgets != NO_BUDGETS:
+        values["budgets"] = encode(asdict(batch.budgets))
     if batch.kept is not None:
         kept = batch.kept
         values["kept"] = encode(
@@ -84,6 +90,7 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
         StoredPayload(kept["bucket"], kept["key"], kept["bytes"], kept["sha256"]) if kept else None
     )
     fields["gate"] = _gate_of(values.get("gate"))
+    fields["budgets"] = _budgets_of(values.get("budgets"))
     for name in _COUNTS:
         counts = values.get(name, {})
         fields[name] = Counts(**{counter: counts.get(counter, 0) for counter in COUNTER_FIELDS})
@@ -93,6 +100,12 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
 def settled_value(spending: Spending) -> Value:
     """A spending as a map."""
     return encode(asdict(spending))
+
+
+def _budgets_of(value: Json) -> BatchBudgets:
+    if not value:
+        return NO_BUDGETS
+    return BatchBudgets(Budget(**value["own"]), Budget(**value["day"]), Amounts(**value["before"]))
 
 
 def work_value(work: Work) -> Value:

@@ -1,0 +1,1 @@
+"""Budgets as options state them, in words, and as JSON."""
