@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 from service.adapters.aws.table.row_items import row_items
 from service.adapters.aws.table.values import Item
 from service.aggregator.aggregator import Aggregator
-from service.batch.commits.commit_group import Patience
+from service.batch.commits.commit_group import CommitGroup, Patience, WaitingRow
 from service.batch.commits.group_commit import GroupCommitter
 from service.batch.completion import Completion, Repeat, once
 from service.domain.errors import RowfleetError
@@ -155,10 +154,15 @@ class NoCommitToken(Components):
 
 class _UncheckedCommitter(GroupCommitter):
     async def commit(
-        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+        self,
+        batch: Batch,
+        number: int,
+        outcome: Outcome | None,
+        patience: Patience | None = None,
+        spent: Spending = NOTHING_SPENT,
     ) -> BatchView | None:
         """Do nothing for a row that is known to be committed."""
-        return None if outcome is None else await super().commit(batch, number, outcome, patience)
+        return None if outcome is None else await super().commit(batch, number, outcome, patience, spent)
 
 
 class NoCheckAfterDuplicate(Components):
@@ -169,10 +173,15 @@ class NoCheckAfterDuplicate(Components):
 
 class _ImpatientCommitter(GroupCommitter):
     async def commit(
-        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+        self,
+        batch: Batch,
+        number: int,
+        outcome: Outcome | None,
+        patience: Patience | None = None,
+        spent: Spending = NOTHING_SPENT,
     ) -> BatchView | None:
         """Give up after the time-out, or at once if access is denied."""
-        return await super().commit(batch, number, outcome)
+        return await super().commit(batch, number, outcome, spent=spent)
 
 
 class NoKeptOutcomes(Components):
@@ -191,16 +200,15 @@ class _LateCommitter(GroupCommitter):
         super().__init__(*args, **named)
         self._late_packer, self._packer = self._packer, _NoPacker()  # type: ignore[assignment]
 
-    async def _write(self, batch: Batch, outcomes: list[Outcome], repeat: Repeat) -> None:
+    async def _write(self, group: CommitGroup, waiters: Sequence[WaitingRow], repeat: Repeat) -> None:
         """Write the outcomes, and put the packs then."""
         puts: list[Callable[[], Awaitable[object]]] = []
 
         async def later(call: Callable[[], Awaitable[Any]]) -> Any:
             puts.append(call)
 
-        rows = [SimpleNamespace(outcome=outcome) for outcome in outcomes]
-        await self._late_packer.pack(batch, rows, later)
-        await super()._write(batch, [row.outcome for row in rows], repeat)
+        await self._late_packer.pack(group.batch, waiters, later)
+        await super()._write(group, waiters, repeat)
         for put in puts:
             await repeat(put)
 

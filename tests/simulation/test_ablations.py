@@ -11,7 +11,7 @@ from tests.simulation.simulate import run_many
 
 SEEDS = 500
 STARTS = {
-    "NoCheckAfterDuplicate": 460,
+    "NoCheckAfterDuplicate": 146,
     "NoClosedGate": 604,
     "NoMarksOnRepeatedCalls": 85,
     "NoEndOfTurns": 613_728,
