@@ -93,12 +93,12 @@ class ObservedTable(MemoryTable):
 
     def counted(self, batch: Batch, round_: int) -> tuple[int, int, int]:
         """The counters of a round of a batch, summed over its slots: succeeded, failed and reused."""
-        counts = self._view(replace(batch, round=round_)).counts
+        counts = self._counted(replace(batch, round=round_))
         return counts.succeeded, counts.failed, counts.reused
 
     def counts(self, batch: Batch) -> Counts:
         """The counters of the present round of a batch, summed over its slots."""
-        return self._view(batch).counts
+        return self._counted(batch)
 
     def spent(self, batch: Batch) -> Spending:
         """The calls of all rounds of a batch."""
