@@ -53,6 +53,7 @@ from service.runtime.logs import configure_logging
 from service.runtime.metrics import Metrics
 from service.steering.operate import operate
 from service.steering.redrive import Redrive
+from service.steering.remapping.work import RemapWork
 from service.steering.work import FleetWork
 
 TEN_MILLION = 10_000_000
@@ -167,7 +168,8 @@ class Bench:
             self.ports, completion, GroupCommitLimits(), slot=0, tokens=lambda: f"{next(tokens):036d}"
         )
         recovery = Recovery(self.ports, committer, RecoveryLimits("w"))
-        work = FleetWork(self.ports, recovery, completion, owners=lambda: "owner", lease_s=300.0)
+        remaps = RemapWork(self.ports, committer, worker="w")
+        work = FleetWork(self.ports, recovery, completion, remaps, owners=lambda: "owner", lease_s=300.0)
         request = OperationRequest(op, batch.batch_id, "request", "ada")
         if op == "redrive":
             await Redrive(self.ports, _no_definition).open_round(request)

@@ -138,7 +138,7 @@ class ResultFiles:
         output.rows += len(outcomes)
         self._row = outcomes[-1].number
         self.tally += counts_of(outcomes)
-        self.rounds.update(outcome.round for outcome in outcomes)
+        self.rounds.update(outcome.mapped_in for outcome in outcomes)
         latest = max(outcome.timestamp for outcome in outcomes)
         self.last_outcome_at = max(self.last_outcome_at, latest)
 

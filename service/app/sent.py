@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from service.agents.description import CallDescriber
 from service.app.settings import Settings
 from service.app.wiring.agents import call_describer
+from service.batch.replies.kept_replies import round_of_reply
 from service.batch.source import compile_stored, stored_definition
 from service.domain.errors import (
     AgentRetryableError,
@@ -83,7 +84,7 @@ def _was_called(outcome: Outcome) -> bool:
 
 
 async def _describe(describer: CallDescriber, batch: Batch, outcome: Outcome, sent: SentCall) -> SentCall:
-    round_ = 1 if batch.same_id else outcome.round
+    round_ = 1 if batch.same_id else round_of_reply(outcome)
     id_ = invocation_id(batch.identity, round_, outcome.number)
     try:
         call = await describer.describe(Invocation(id_, sent.input, outcome.attempts))

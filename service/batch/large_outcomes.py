@@ -74,10 +74,11 @@ class LargeOutcomes:
         stored = await self._put(batch, outcome, body)
         return replace(outcome, input_data={}, output_data={}, provenance={}, stored=stored)
 
-    def place_of(self, batch: Batch) -> Location:
-        """The place of data that a round of `batch` needs while it lives."""
+    def place_of(self, batch: Batch, round_: int | None = None) -> Location:
+        """The place of data that a round of `batch` needs while it lives; of the present one by default."""
         run = "/".join(filter(None, (batch.execution_id, batch.incarnation)))
-        return Location(self._limits.bucket, f"work/{batch.tool_name}/{run}/{batch.round}/")
+        number = batch.round if round_ is None else round_
+        return Location(self._limits.bucket, f"work/{batch.tool_name}/{run}/{number}/")
 
     async def load(self, outcome: Outcome) -> Outcome:
         """The outcome with its data.
@@ -162,6 +163,8 @@ class LargeOutcomes:
 
     def fits_item(self, outcome: Outcome) -> bool:
         """True for an outcome that the table takes as it is."""
+        if outcome.stored is not None:
+            return True  # its data is in S3; another object would have none
         if max(depth(outcome.input_data), depth(outcome.output_data)) > ITEM_DEPTH:
             return False
         return outcome_bytes(outcome) <= self._limits.max_item_bytes

@@ -79,8 +79,7 @@ class LastAttempt:
 
     def failed(self, error: RowfleetError, reply: str = "") -> Outcome:
         """FAILED with the error, the cells, and the JSON text of the reply if there is one and it is kept."""
-        reason = RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
-        return self._outcome(Status.FAILED, output_data={}, error=reason, reply=reply)
+        return self._outcome(Status.FAILED, output_data={}, error=row_error(error), reply=reply)
 
     def _outcome(self, status: Status, *, output_data: Mapping[str, Json], **more: Any) -> Outcome:
         return Outcome(
@@ -96,6 +95,11 @@ class LastAttempt:
             history=self.row.history,
             **more,
         )
+
+
+def row_error(error: RowfleetError) -> RowError:
+    """The reason of a FAILED row, with the text of the error cut if it is long."""
+    return RowError(error.kind, truncate(str(error), MAX_ERROR_CHARS), str(error.failure_class))
 
 
 def shorten(outcome: Outcome, max_bytes: int) -> Outcome:

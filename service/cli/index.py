@@ -69,11 +69,19 @@ COMMANDS = {
     "redrive": CommandEntry(
         "redrive", "Run failed rows of a batch again. Filters combine; without one all failed rows run."
     ),
+    "remap": CommandEntry(
+        "replies.remap",
+        "Take the values of a batch anew from its kept replies, by another mapping. No agent is called.",
+    ),
     "check": CommandEntry(
         "check", "Compile every mapping and schema, and run every sample in mappings/samples/NAME/."
     ),
     "try": CommandEntry(
-        "check", "Extract from a saved agent reply: the values as they would stand in the CSV."
+        "check", "Extract from a saved or kept agent reply: the values as they would stand in the CSV."
+    ),
+    "sample": CommandEntry(
+        "replies.sample",
+        "Write kept replies of a batch as samples of its mapping, which `check` runs from then on.",
     ),
     "plan": CommandEntry(
         "plan",

@@ -105,7 +105,7 @@ class OutputRows:
             _error(outcome),
         )
         if self._has_rounds:
-            cells.append(str(outcome.round))
+            cells.append(str(outcome.mapped_in))
         if self._has_provenance:
             cells.append(exact_json.dumps(dict(outcome.provenance)))
         return cells

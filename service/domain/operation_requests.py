@@ -130,6 +130,15 @@ ARGUMENTS: dict[str, dict[str, Check]] = {
         "deadline": _whole(1, MAX_DEADLINE_S),
         "dry_run": _boolean,
     },
+    "remap": {
+        "mapping_now": _boolean,
+        "mapping": _text,
+        "digest": _text,
+        "diff": _boolean,
+        "only_failed": _boolean,
+        "keep_better": _boolean,
+        "allow_missing": _boolean,
+    },
 }
 """The operations and their arguments."""
 

@@ -47,6 +47,12 @@ class Prices:
         """The prices as they are stored with a batch."""
         return asdict(self)
 
+    def price(self, usage: Usage) -> int | None:
+        """The units that a call with these tokens costs; None if the prices do not hold for so many."""
+        if self.longest_input is not None and usage.input_tokens > self.longest_input:
+            return None
+        return self.cost(usage)
+
     @property
     def has_token_prices(self) -> bool:
         """True if the cost depends on tokens."""

@@ -65,17 +65,17 @@ async def outcomes_of(
 
 def _ranges(batch: Batch, numbers: Sequence[int]) -> Iterator[_Range]:
     """The reads that find these rows: one for each stretch of a partition without a large gap."""
-    open_: dict[int, _Range] = {}
+    # By partition, the first and the last row of the open stretch.
+    open_: dict[int, tuple[int, int]] = {}
     for number in numbers:
         partition = partition_of(number, batch.partitions)
-        range_ = open_.get(partition)
-        if range_ is not None and number - range_.last <= (GAP_ROWS + 1) * batch.partitions:
-            open_[partition] = replace(range_, last=number)
-            continue
-        if range_ is not None:
-            yield range_
-        open_[partition] = _Range(partition, number - 1, number)
-    yield from open_.values()
+        first, last = open_.get(partition, (number, number))
+        if number - last > (GAP_ROWS + 1) * batch.partitions:
+            yield _Range(partition, first - 1, last)
+            first = number
+        open_[partition] = first, number
+    for partition, (first, last) in open_.items():
+        yield _Range(partition, first - 1, last)
 
 
 async def _pages(table: Table, batch: Batch, ranges: Sequence[_Range]) -> list[OutcomePage]:

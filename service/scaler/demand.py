@@ -142,8 +142,8 @@ def _by_target(batches: list[UnderWay]) -> dict[str, list[UnderWay]]:
 def rows_left(view: BatchView) -> int:
     """The rows of a batch that workers have to serve, sent or not; an estimate while it is being split."""
     batch = view.batch
-    # The rows of a cancelled batch fail without a call.
-    if batch.state not in _READ_STATES or batch.cancelled_at:
+    # The rows of a cancelled batch fail without a call, and those of a remap need none.
+    if batch.state not in _READ_STATES or batch.cancelled_at or batch.is_remap:
         return 0
     return max(0, expected_total(batch) - batch.carried.done - view.counts.done)
 

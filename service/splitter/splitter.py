@@ -44,6 +44,7 @@ from service.splitter.split import Split, SplitLimits
 from service.splitter.task_tokens import refuse_task, store_task
 from service.steering.operate import carry_out, send_work
 from service.steering.redrive import Redrive
+from service.steering.remapping.remap import Remap
 from service.steering.rounds import opens_round
 from service.steering.work import FleetWork
 
@@ -88,6 +89,7 @@ class Splitter:
         self._completion = completion
         self._opener = Opener(ports, definitions, limits.opening, rng=rng)
         self._redrive = Redrive(ports, definitions)
+        self._remap = Remap(ports, definitions)
         self._selections = KeptSelections(ports.objects)
         self._limits = limits
         self._owners = owners
@@ -118,7 +120,8 @@ class Splitter:
             elif opens_round(request):
                 # The pass over a large batch takes minutes: other messages get the slot meanwhile.
                 delivery.release_slot()
-                await carry_out(self._ports, request, delivery.message.id, by=self._redrive.open_round)
+                by = self._remap if request.op == "remap" else self._redrive
+                await carry_out(self._ports, request, delivery.message.id, by=by.open_round)
             else:
                 await carry_out(self._ports, request, delivery.message.id)
         except RetryableError as error:

@@ -23,5 +23,7 @@ def cut_due_ms(batch: Batch) -> int:
 
 
 def work_due_ms(batch: Batch) -> int:
-    """The time (ms since 1970) at which rows without an outcome are FAILED: no call is under way then."""
+    """The time (ms since 1970) at which rows without an outcome get one: no call is under way then."""
+    if batch.is_remap:
+        return ms_of(batch.cancelled_at)
     return cut_due_ms(batch) + NOTICE_S * 1000

@@ -78,8 +78,9 @@ def pause(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
     detail: dict[str, Json] = {"now": True} if is_now else {}
     hold = Hold(HoldReason.USER, request.by, iso_time(now_ms), detail)
     others = tuple(other for other in batch.holds if other.reason != HoldReason.USER)
+    ends = "no row is mapped anew" if batch.is_remap else "no call begins"
     return Decision(
-        f"{batch.batch_id} is paused: no call begins later than in 10 s; `rowfleet resume {batch.batch_id}` "
+        f"{batch.batch_id} is paused: {ends} later than in 10 s; `rowfleet resume {batch.batch_id}` "
         "goes on with it",
         replace(batch, state=State.PAUSED, holds=(*others, hold)),
     )
@@ -134,17 +135,21 @@ def without_hold(batch: Batch, reason: HoldReason) -> Batch:
 
 
 def restarted(batch: Batch) -> Batch:
-    """The batch with a new generation of row messages, which are still to be sent."""
+    """The batch with a new generation of row messages, which are still to be sent; a remap has none."""
+    kind = WorkKind.REMAP if batch.is_remap else WorkKind.SEND
     return replace(
         batch,
         state=open_state(batch),
         generation=batch.generation + 1,
-        work=Work(WorkKind.SEND, batch.control + 1),
+        work=Work(kind, batch.control + 1),
     )
 
 
 def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
-    """End the batch: rows without an outcome are FAILED as cancelled, and the results are written."""
+    """End the batch: rows without an outcome are FAILED as cancelled, and the results are written.
+
+    In a remap they keep the outcome that they have.
+    """
     batch = view.batch
     if batch.state.is_final:
         return Decision(f"{batch.batch_id} had finished: it is {batch.state}")
@@ -157,6 +162,11 @@ def cancel(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
         )
     grace_s = request.args.get("grace")
     after = cancelled(batch, now_ms, grace_s=DEFAULT_GRACE_S if grace_s is None else grace_s)
+    if batch.is_remap:
+        return Decision(
+            f"the remap of {batch.batch_id} is cancelled: rows that are not mapped anew keep their outcome",
+            after,
+        )
     return Decision(
         f"{batch.batch_id} is cancelled: no call begins later than in 10 s, those under way have "
         f"{after.grace_s} s; the results of what is done are written",
@@ -187,6 +197,8 @@ def change_settings(view: BatchView, request: OperationRequest, now_ms: int) -> 
     batch, args = view.batch, request.args
     _require_open(view, "changed")
     _require_not_cancelled(batch)
+    if batch.is_remap:
+        raise UsageError(f"{batch.batch_id} is being remapped, which calls no agent: there is nothing to set")
     changes: dict[str, Any] = {
         name: args[name] for name in ("priority", "weight") if args.get(name) is not None
     }

@@ -110,6 +110,9 @@ class FailureJudge:
         batch = view.batch
         if batch.state not in (State.SPLITTING, State.RUNNING) or batch.cancelled_at or view.is_complete:
             return False
+        # A remap costs nothing, and its user has seen which rows fail.
+        if batch.is_remap:
+            return False
         tolerate = batch.tolerate
         if tolerate.on_exceeded is OnExceeded.FINISH or not (tolerate.first or tolerate.limits):
             return False

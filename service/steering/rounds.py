@@ -35,13 +35,15 @@ LEAST_LEFT_S = 86_400
 MOST_SKIPPED = 1_000
 """Skipped rows that an answer lists."""
 
-OPENING = ("redrive", "resume", "approve")
-"""Operations that can open a round: `redrive`, and `resume` or `approve` with the present mapping."""
+OPENING = ("redrive", "remap", "resume", "approve")
+"""Operations that can open a round; `resume` and `approve` do so with the present mapping."""
 
 
 def opens_round(request: OperationRequest) -> bool:
     """True for a request that opens a round, which takes a pass over the batch by the fleet."""
-    return request.op == "redrive" or (request.op in OPENING and bool(request.args.get("mapping_now")))
+    if request.op in ("redrive", "remap"):
+        return True
+    return request.op in OPENING and bool(request.args.get("mapping_now"))
 
 
 def redrivable_until(batch: Batch) -> str | None:
@@ -60,6 +62,11 @@ def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, 
         raise UsageError(
             f"a round opens under the budget that there is: `rowfleet set {batch.batch_id}` changes it first"
         )
+    if batch.state is State.PAUSED and batch.is_remap:
+        raise UsageError(
+            f"{batch.batch_id} is being remapped: `rowfleet resume {batch.batch_id}` goes on with that, or "
+            "cancel it first"
+        )
     if batch.state is State.PAUSED and bool(request.args.get("mapping_now")) and filters.is_empty:
         # The sample runs again, and waits for approval again. The present mapping may state another budget:
         # that is looked at once it is known.
@@ -70,7 +77,13 @@ def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, 
     elif request.op in ("resume", "approve"):
         _refuse_resume(batch)
     else:
-        _check_ended(batch)
+        check_ended(batch)
+    check_time_left(batch, now_ms)
+    filters.check_rows(batch.total)
+
+
+def check_time_left(batch: Batch, now_ms: int) -> None:
+    """Raise UsageError if the items of the batch expire too soon for a round, or if it has had too many."""
     if batch.ttl and now_ms >= (batch.ttl - LEAST_LEFT_S) * 1000:
         way_on = "submit its failures.csv as a new run"
         if not batch.state.is_final:
@@ -83,7 +96,6 @@ def check_redrivable(batch: Batch, request: OperationRequest, filters: Filters, 
         )
     if batch.round >= MAX_ROUND:
         raise UsageError(f"batch {batch.batch_id} has had {MAX_ROUND} rounds: submit its failures.csv anew")
-    filters.check_rows(batch.total)
 
 
 def _refuse_resume(batch: Batch) -> None:
@@ -98,7 +110,7 @@ def _refuse_resume(batch: Batch) -> None:
     )
 
 
-def _check_ended(batch: Batch) -> None:
+def check_ended(batch: Batch) -> None:
     """Raise UsageError unless the batch has ended and was read to its end, or cancelled."""
     name = batch.batch_id
     if batch.state is State.PAUSED:
@@ -153,23 +165,9 @@ class NextRound:
 
     def _after(self, batch: Batch, request: OperationRequest, now_ms: int, *, is_unread: bool) -> Batch:
         after = replace(
-            batch,
-            round=batch.round + 1,
+            next_round(batch, self.selection, self.stored, WorkKind.SEND),
             total=None if is_unread else batch.total,
             unread_from=0 if is_unread else batch.unread_from,
-            generation=batch.generation + 1,
-            work=Work(WorkKind.SEND, batch.control + 1),
-            sender="",
-            kept=self.stored,
-            carried=self.selection.carried,
-            holds=(),
-            cancelled_at="",
-            cancel_reason="",
-            grace_s=0,
-            error="",
-            finished_at="",
-            trouble=None,
-            digests=(*batch.digests, batch.mapping_digest),
             same_id=bool(request.args.get("same_id")),
             deadline_at=_deadline(batch, request, now_ms),
         )
@@ -211,6 +209,28 @@ class NextRound:
         """The rows that keep their outcome because they cannot be read."""
         skipped = self.selection.skipped
         return {"skipped": skipped[:MOST_SKIPPED], "skipped_rows": len(skipped)} if skipped else {}
+
+
+def next_round(batch: Batch, selection: Selection, stored: StoredPayload | None, kind: WorkKind) -> Batch:
+    """The batch in its next round, which `stored` rows are not part of, with its work and no deadline."""
+    return replace(
+        batch,
+        round=batch.round + 1,
+        generation=batch.generation + 1,
+        work=Work(kind, batch.control + 1),
+        sender="",
+        kept=stored,
+        carried=selection.carried,
+        holds=(),
+        cancelled_at="",
+        cancel_reason="",
+        grace_s=0,
+        error="",
+        finished_at="",
+        trouble=None,
+        digests=(*batch.digests, batch.mapping_digest),
+        deadline_at="",
+    )
 
 
 def _deadline(batch: Batch, request: OperationRequest, now_ms: int) -> str:

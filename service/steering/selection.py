@@ -68,13 +68,13 @@ class Selection:
 
 
 class SelectionPass:
-    """One pass over the outcomes of a batch."""
+    """One pass over the outcomes of a batch. `found` is the selection so far."""
 
     def __init__(self, ports: Ports, batch: Batch, filters: Filters) -> None:
         self._ports = ports
         self._batch = batch
         self._filters = filters
-        self._found = Selection()
+        self.found = Selection()
         self._present: KeptRows | None = None
         # Selected rows that run again only if the source can be read.
         self._incomplete: list[Outcome] = []
@@ -95,8 +95,10 @@ class SelectionPass:
         async with task_group() as group:
             for _ in range(min(CONCURRENT_READS, self._batch.partitions)):
                 group.create_task(read())
-        await self._place_incomplete()
-        return self._found
+        if self._incomplete:
+            ordered = sorted(self._incomplete, key=lambda outcome: outcome.number)
+            await self.place_incomplete(ordered)
+        return self.found
 
     async def _read(self, partition: int) -> None:
         after: int | None = 0
@@ -108,21 +110,21 @@ class SelectionPass:
 
     async def _take(self, outcomes: Sequence[Outcome]) -> None:
         """Sort the outcomes of a page into those that stay and those whose rows run again."""
-        found, batch = self._found, self._batch
+        found, batch = self.found, self._batch
         for outcome in outcomes:
             if outcome.round >= batch.round:
                 found.in_round += 1
-            elif self._present is not None and self._present.is_due(outcome.number):
+            elif self._present is not None and self._present.is_due(outcome.number) and not batch.is_remap:
                 continue  # it was to run again in the present round and has not: it is due still
             if not self._filters.select(outcome):
                 found.keep(outcome)
-            elif await self._can_run_again(outcome):
+            elif await self.can_run_again(outcome):
                 found.select(outcome)
             else:
                 # its data is of no use here, and may be large
                 self._incomplete.append(outcome)
 
-    async def _can_run_again(self, outcome: Outcome) -> bool:
+    async def can_run_again(self, outcome: Outcome) -> bool:
         """True if the cells of the row can be taken from its outcome."""
         stored = outcome.stored
         if stored is None:
@@ -136,17 +138,15 @@ class SelectionPass:
             return False
         return True
 
-    async def _place_incomplete(self) -> None:
+    async def place_incomplete(self, incomplete: Sequence[Outcome]) -> None:
         """Have rows without cells run again if the source can be read; otherwise keep their outcomes."""
-        if not self._incomplete:
-            return
         is_readable = self._batch.dialect is not None and await can_be_read(self._ports, self._batch.source)
-        for outcome in sorted(self._incomplete, key=lambda outcome: outcome.number):
+        for outcome in incomplete:
             if is_readable:
-                self._found.select(outcome)
+                self.found.select(outcome)
             else:
-                self._found.keep(outcome)
-                self._found.skipped.append(outcome.number)
+                self.found.keep(outcome)
+                self.found.skipped.append(outcome.number)
 
 
 async def can_be_read(ports: Ports, source: Source) -> bool:

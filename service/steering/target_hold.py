@@ -49,7 +49,7 @@ def can_be_held(view: BatchView) -> bool:
     """True if the target of the batch may hold it."""
     batch = view.batch
     is_open = batch.state in (State.SPLITTING, State.RUNNING)
-    return is_open and not batch.cancelled_at and not view.is_complete
+    return is_open and not batch.cancelled_at and not view.is_complete and not batch.is_remap
 
 
 async def hold_for_target(ports: Ports, judged: BatchView, outage: Outage) -> bool:

@@ -1,4 +1,4 @@
-"""Long work that an operation leaves to the fleet: rows are sent again, or failed as cancelled.
+"""Long work that an operation leaves to the fleet: rows are sent again, failed as cancelled, or remapped.
 
 The work stands on the batch until it is done, with the number of the last row that is done. So a process that
 dies loses little of it, and a later operation replaces it.
@@ -16,14 +16,15 @@ from service.batch.ending import fail_batch
 from service.batch.lease import BatchLease, delay_until_free
 from service.batch.role_ports import Ports
 from service.batch.row_checks import REPEAT_DELAY_S
-from service.domain.errors import BatchRejectedError
-from service.domain.model import Batch, State, Work, WorkKind
+from service.domain.errors import BatchRejectedError, MappingError
+from service.domain.model import Batch, BatchView, State, Work, WorkKind
 from service.domain.operation_requests import WorkRequest
 from service.domain.ports import OutgoingMessage
 from service.recovery.recovery import Recovery
 from service.runtime.delivery import Delivery
 from service.runtime.sender import send_all
 from service.steering.cancellation import cancelled_error
+from service.steering.remapping.work import RemapWork
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +47,14 @@ class FleetWork:
         ports: Ports,
         recovery: Recovery,
         completion: Completion,
+        remaps: RemapWork,
         *,
         owners: Callable[[], str],
         lease_s: float,
     ) -> None:
         self._ports = ports
         self._recovery = recovery
+        self._remaps = remaps
         self._completion = completion
         self._owners = owners
         self._lease_s = lease_s
@@ -107,6 +110,26 @@ class FleetWork:
         """
         work = batch.work
         assert work is not None
+        try:
+            await self._do(batch, work, check, delay_s)
+            await self._save(batch, None)
+        except WorkEndedError:
+            log.info("work_replaced", kind=work.kind, control=work.control)
+        except (BatchRejectedError, MappingError) as error:
+            check()
+            await fail_batch(self._ports, batch, str(error), expected=[batch.state])
+        else:
+            log.info("work_done", kind=work.kind, control=work.control)
+
+    async def remap_rest(self, batch: Batch, check: Callable[[], None]) -> None:
+        """Remap rows that lack an outcome although the work of their round is done. Raises as `do` does."""
+
+        async def nothing(_number: int, _view: BatchView | None) -> None:
+            return None
+
+        await self._remaps.remap(batch, check, after=0, done=nothing)
+
+    async def _do(self, batch: Batch, work: Work, check: Callable[[], None], delay_s: int) -> None:
         saved = work.after
 
         async def done(number: int) -> None:
@@ -115,20 +138,21 @@ class FleetWork:
                 saved = number
                 await self._save(batch, replace(work, after=number))
 
-        try:
-            if work.kind is WorkKind.SEND:
-                await self._recovery.resend(batch, check, after=work.after, done=done, delay_s=delay_s)
-            else:
-                error = cancelled_error(batch)
-                await self._recovery.fail(batch, error, check, after=work.after, done=done)
-            await self._save(batch, None)
-        except WorkEndedError:
-            log.info("work_replaced", kind=work.kind, control=work.control)
-        except BatchRejectedError as error:
-            check()
-            await fail_batch(self._ports, batch, str(error), expected=[batch.state])
+        async def remapped(number: int, view: BatchView | None) -> None:
+            # A pause has to be noticed at once: nobody else's view stops this work.
+            if view is not None and view.batch.control != batch.control:
+                raise WorkEndedError
+            await done(number)
+
+        if work.kind is WorkKind.SEND:
+            await self._recovery.resend(batch, check, after=work.after, done=done, delay_s=delay_s)
+        elif work.kind is WorkKind.REMAP:
+            await self._remaps.remap(batch, check, after=work.after, done=remapped)
+        elif batch.is_remap:
+            await self._remaps.keep(batch, check, after=work.after, done=remapped)
         else:
-            log.info("work_done", kind=work.kind, control=work.control)
+            error = cancelled_error(batch)
+            await self._recovery.fail(batch, error, check, after=work.after, done=done)
 
     async def _save(self, batch: Batch, work: Work | None) -> None:
         """Store the progress. Raises WorkEndedError if this is not the batch's work any more."""

@@ -92,7 +92,8 @@ class DeadLetters:
             if not is_of_batch(row, batch):
                 self._drop("row", "it is of an earlier batch with this id")
                 return
-            if is_superseded(row, batch) or batch.state.is_final or batch.state is State.PAUSED:
+            is_over = batch.state.is_final or batch.state is State.PAUSED or batch.is_remap
+            if is_superseded(row, batch) or is_over:
                 self._drop("row", f"the batch is {batch.state} in round {batch.round}")
                 return
             if await has_outcome(self._ports.table, batch, row):

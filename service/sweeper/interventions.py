@@ -125,8 +125,12 @@ class Interventions:
         return True
 
     async def _resend_rows(self, lease: BatchLease, view: BatchView) -> None:
-        """Send the rows without an outcome again."""
+        """Send the rows without an outcome again; those of a remap get theirs from their kept replies."""
         batch, reason = view.batch, self._rows_queue.reason
+        if batch.is_remap:
+            await self._work.remap_rest(batch, lease.check)
+            await self._completion.complete(batch)
+            return
         sent = await self._recovery.resend(batch, lease.check)
         if sent.rows:
             lacking = (batch.due or 0) - view.counts.done

@@ -42,6 +42,8 @@ TAKES_ROWS = frozenset({State.SPLITTING, State.RUNNING})
 
 def takes(batch: Batch, row: RowMessage) -> bool:
     """True if the batch lets the row be called; while its target holds it, only for a trial."""
+    if batch.is_remap:
+        return False  # nobody sends such a row, and its reply is paid for
     return batch.state in TAKES_ROWS or (row.trial > 0 and is_tried(batch))
 
 

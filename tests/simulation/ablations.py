@@ -55,7 +55,13 @@ from tests.simulation.ablations_results import (
     NoRewriting,
     NoSameManifest,
 )
-from tests.simulation.ablations_rounds import DoubledCarried, NoCarriedCounts, NoSelection
+from tests.simulation.ablations_rounds import (
+    DoubledCarried,
+    NoCarriedCounts,
+    NoKeptWhenCancelled,
+    NoRemapRounds,
+    NoSelection,
+)
 from tests.simulation.ablations_steering import (
     NoCommitWhenHeld,
     NoCompleteFirst,
@@ -85,7 +91,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoIncarnation,
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,
         NoOutbox, DeliveredFirst, NoCompleteFirst,
-        NoSelection, NoCarriedCounts, DoubledCarried,
+        NoSelection, NoCarriedCounts, DoubledCarried, NoRemapRounds, NoKeptWhenCancelled,
         NoGeneration, NoControl, NoRequestIds, NoEndOfHolds, NoWorkOfOthers, NoSealWhenCancelled,
         NoJudgement, NoFreshViews, NoCuts, NoCommitWhenHeld, NoTrialState,
     )

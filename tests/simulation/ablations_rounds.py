@@ -1,11 +1,14 @@
-"""Ablations of later rounds: their frozen selection, and the counts that they carry."""
+"""Ablations of later rounds: their frozen selection, the counts that they carry, and remaps without calls."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from service.domain.model import Batch, Counts
+from service.batch.row_checks import REPEAT_DELAY_S
+from service.domain.model import Batch, Counts, WorkKind
+from service.steering.work import FleetWork
 from tests.simulation.observed_ports import ObservedTable
 from tests.simulation.process import Components
 
@@ -48,3 +51,31 @@ class DoubledCarried(Components):
     """The totals of a later round count the rows of earlier ones twice."""
 
     observed_table = _RepeatedTable
+
+
+class _CallingTable(ObservedTable):
+    async def operate(self, before: Batch, after: Batch, *arguments: Any, **named: Any) -> bool:
+        """Operate; a remap opens a round like any other, whose rows are sent to workers."""
+        if after.is_remap and after.work is not None:
+            after = replace(after, remap_round=0, work=replace(after.work, kind=WorkKind.SEND))
+        return await super().operate(before, after, *arguments, **named)
+
+
+class NoRemapRounds(Components):
+    """Rows of a remap are sent to workers."""
+
+    observed_table = _CallingTable
+
+
+class _CancellingWork(FleetWork):
+    async def do(self, batch: Batch, check: Callable[[], None], *, delay_s: int = REPEAT_DELAY_S) -> None:
+        """Do the work; that of a cancelled remap fails its rows, as in any other round."""
+        if batch.work is not None and batch.work.kind is WorkKind.CANCEL:
+            batch = replace(batch, remap_round=0)
+        await super().do(batch, check, delay_s=delay_s)
+
+
+class NoKeptWhenCancelled(Components):
+    """Rows of a cancelled remap lose the outcome that was paid for."""
+
+    fleet_work = _CancellingWork

@@ -44,6 +44,8 @@ class FailureCauses:
     def is_known(self, key: RowKey, row: Item) -> bool:
         """True if the FAILED item `row` has a cause that may fail a row."""
         error, attempts = row["error"]["M"]["type"]["S"], int(row["attempts"]["N"])
+        if "values_round" in row:
+            return True  # an earlier outcome, which was judged then
         if error in (
             decided := {
                 "CancelledError": self._is_cancelled,
@@ -54,7 +56,8 @@ class FailureCauses:
             return decided[error](key)
         behaviour_error = _ERRORS.get(self._monitor.behaviour(key))
         if error in _PERMANENT:
-            return error == behaviour_error
+            is_strict = error == "ExtractionError" and self._monitor.remaps.is_strict(key)
+            return error == behaviour_error or is_strict
         if not (self._is_used_up(key, attempts) or self._is_over_budget(key)):
             return False
         # A paused process may take its own pause for a time-out of the agent.

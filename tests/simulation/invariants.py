@@ -45,6 +45,8 @@ INVARIANTS: Mapping[str, str] = {
     "carried_out_once": "A request is carried out once, however often it comes and whoever has it.",
     "operations_in_order": "Each operation on a batch is based on the one before: none is overwritten.",
     "stays_cancelled": "A cancelled batch is never held, and stays cancelled until its next round.",
+    "no_call_in_remap": "No agent is called for a row of a remap: its reply is kept.",
+    "remapped_from_reply": "A remap gives what its mapping makes of the reply, or the earlier outcome.",
     "carried_are_kept": "A later round carries the counts of the rows that keep their outcome, once each.",
     "held_in_time": "No call begins ten seconds after too many rows have failed, if nothing fails.",
     "paid_is_kept": "A worker that has an answer drops the message of its row only when it is stored.",

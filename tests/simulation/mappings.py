@@ -82,6 +82,16 @@ class MappingSpec:
         return "-".join(word for word in words if word)
 
 
+def definitions_of(mapping: MappingSpec) -> Mapping[str, Definition]:
+    """All definitions of a mapping, by their digests."""
+    kinds = (
+        definition_of(mapping),
+        definition_of(mapping, is_new=True),
+        definition_of(mapping, is_strict=True),
+    )
+    return {definition.digest: definition for definition in kinds}
+
+
 _YAML = """
 pricing: {{per_call: {per_call}}}
 target: {{type: tool, name: {mapping.name}, invoke: python, function: "simulated:ask"}}
@@ -100,11 +110,16 @@ execution:
 
 
 @cache
-def definition_of(mapping: MappingSpec, *, is_new: bool = False) -> Definition:
-    """The definition of a mapping, compiled once for all worlds; a new one has one more output field."""
+def definition_of(mapping: MappingSpec, *, is_new: bool = False, is_strict: bool = False) -> Definition:
+    """The definition of a mapping, compiled once for all worlds.
+
+    A new one has one more output field. A strict one finds nothing in any reply.
+    """
     more = ", again: $.call" if is_new else ""
     price = decimal_text(CALL_PRICE)
     text = _YAML.format(mapping=mapping, pace=mapping.pace, budget_s=BUDGET_S, more=more, per_call=price)
+    if is_strict:
+        text = text.replace(f"{{answer: $.answer, call: $.call{more}}}", "{answer: $.absent}")
     if mapping.max_concurrency:
         text += f"  max_concurrency: {mapping.max_concurrency}\n"
     if mapping.row_deadline_s:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from service.adapters.aws.table.values import Item
+from service.batch.replies.kept_replies import round_of_reply
 from service.domain.model import (
     Batch,
     BatchView,
@@ -38,6 +39,7 @@ from tests.simulation.invariants import Violation
 from tests.simulation.kept_replies import KeptReplyChecks
 from tests.simulation.lease_holders import LeaseHolders
 from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, ObservedTable, RowKey
+from tests.simulation.remap_checks import RemapChecks
 from tests.simulation.scenario import Behaviour, InputFile, TargetFaultPeriod
 from tests.simulation.server_errors import ServerErrors
 from tests.simulation.steering_checks import SteeringChecks
@@ -108,10 +110,10 @@ class Monitor:
         self._causes = FailureCauses(self)
         self._deletions = DeletedMessages(self)
         self._leases = LeaseHolders()
-        self.steering = SteeringChecks(self)
-        self.told = ToldEvents(self.violated)
+        self.steering, self.told = SteeringChecks(self), ToldEvents(self.violated)
         # The outcomes of each round, by the batch's identity and round.
         self._stored: dict[tuple[str, int], dict[int, Outcome]] = defaultdict(dict)
+        self.remaps = RemapChecks(self, self._stored, self._output)
         # Since when a batch is paused or cancelled, by its identity.
         self._stopped: dict[str, float] = {}
         self._trials: set[tuple[str, RowKey]] = set()
@@ -170,6 +172,7 @@ class Monitor:
             self.reused[batch.identity, commit.round] += bool(outcome.reused_from)
             has_reuse = bool(self.files[batch.identity].mapping.reuse)
             self.kept.stored(batch, outcome, has_reuse=has_reuse)
+            self.remaps.committed(batch, outcome)
             if outcome.status is Status.SUCCESS:
                 self._check_answer(batch, outcome)
         # An outcome that comes later is nobody's, and counters may have been deleted.
@@ -196,7 +199,7 @@ class Monitor:
         file, other = self.files[batch.identity], self.files[asked[0]]
         # With replies kept for days, a row may find its own of an earlier round.
         is_kept = file.mapping.reuse == "7 days"
-        may_be = is_kept or asked[:2] == (batch.identity, outcome.round)
+        may_be = is_kept or asked[:2] == (batch.identity, round_of_reply(outcome))
         if f"{self.batches[asked[0]].batch_id}/{row_id(asked[2])}" != wanted or not may_be:
             self.violated("answered_for_itself", f"{row} has the answer of {asked}, and should of {wanted}")
         if (other.mapping, other.names[asked[2] - 1]) != (file.mapping, file.names[outcome.number - 1]):
@@ -272,6 +275,8 @@ class Monitor:
     def operated(self, before: Batch, after: Batch, operation: Operation) -> None:
         """An operation was made."""
         self.met[f"batch: {operation.op}"] += 1
+        if operation.op == "remap":
+            self.remaps.opened(after)
         self.met["batch: later round"] += after.round > max(2, before.round)
         if after.generation > before.generation:
             self.sent_anew += len(self.files[after.identity].behaviours)
@@ -473,6 +478,7 @@ class Monitor:
         if self.is_calm:
             self._check_backlog(who, key)
         self.calls_for[key] += 1
+        self.remaps.called(who, key)
         self.on_step(self.batches[key[0]].batch_id)
         if now_ms >= (deadline_ms := self._causes.deadline_ms(key[0])):
             self.violated("not_asked_too_late", f"{who} asked for row {key} at {now_ms}, after {deadline_ms}")

@@ -142,8 +142,10 @@ class Operators:
 
     def _resume(self, batch_id: str, control: int) -> None:
         self.pending -= 1
-        # A round is refused whose items expire in less than a day.
-        is_new = self._random.random() < 0.2 and not self._shared.scenario.next_files
+        # A round is refused whose items expire in less than a day, and a remap keeps its mapping.
+        batch = self._table.batch(batch_id)
+        is_kept = self._shared.scenario.next_files or (batch is not None and batch.is_remap)
+        is_new = self._random.random() < 0.2 and not is_kept
         args: dict[str, Json] = {"mapping_now": True} if is_new else {}
         held = self._table.batch(batch_id)
         hold = None if held is None else held.hold(HoldReason.BUDGET)

@@ -34,6 +34,7 @@ from service.splitter.splitter import Splitter
 from service.steering.answers import ask
 from service.steering.failures import FailureJudge
 from service.steering.operate import operate
+from service.steering.remapping.work import RemapWork
 from service.steering.rounds import opens_round
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
@@ -103,6 +104,7 @@ class Components:
     sweeper: type[Sweeper] = Sweeper
     aggregator: type[Aggregator] = Aggregator
     sender: type[EventSender] = EventSender
+    fleet_work: type[FleetWork] = FleetWork
     sweeps = True
     drains = True
 
@@ -228,7 +230,7 @@ class Process:
                     checkpoint_rows=scenario.window,
                 ),
             ),
-            work=self._fleet_work(self._recovery(committer)),
+            work=self._fleet_work(committer, self._recovery(committer)),
             rng=self._random,
             owners=self._new_owner,
         )  # fmt: skip
@@ -297,7 +299,7 @@ class Process:
                     trouble_pause_s=scenario.trouble_pause_s,
                 )  # fmt: skip
                 interventions = components.interventions(
-                    self._ports, self._completion, recovery, self._fleet_work(recovery), limits,
+                    self._ports, self._completion, recovery, self._fleet_work(committer, recovery), limits,
                     left=partial(left_in, drains),
                 )  # fmt: skip
                 sweeper = components.sweeper(self._ports, interventions, limits, owners=self._new_owner)
@@ -309,9 +311,10 @@ class Process:
     def _new_owner(self) -> str:
         return f"{self.owner.name}/{next(self._numbers)}"
 
-    def _fleet_work(self, recovery: Recovery) -> FleetWork:
-        return FleetWork(
+    def _fleet_work(self, committer: GroupCommitter, recovery: Recovery) -> FleetWork:
+        return self._shared.components.fleet_work(
             self._ports, recovery, self._completion,
+            RemapWork(self._ports, committer, worker=self.owner.name),
             owners=self._new_owner, lease_s=self._shared.scenario.lease_s,
         )  # fmt: skip
 

@@ -70,6 +70,8 @@ EXPECTED = {
     "NoSelection": {"carried_are_kept"},
     "NoCarriedCounts": {"carried_are_kept"},
     "DoubledCarried": {"carried_are_kept"},
+    "NoRemapRounds": {"no_call_in_remap"},
+    "NoKeptWhenCancelled": {"remapped_from_reply"},
     "NoGeneration": {"only_newest_is_served"},
     "NoControl": {"operations_in_order", "stays_cancelled"},
     "NoRequestIds": {"carried_out_once"},

@@ -92,7 +92,7 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
     }
     worlds = ("rows lost", "second round", "results refused", "id reused", "late write", "source is late")
     possible |= {f"world: {what}" for what in (*worlds, *OPERATIONS, "present mapping")} | set(MET)
-    possible |= {f"batch: {what}" for what in (*OPERATIONS, "redrive", "hold", "later round")}
+    possible |= {f"batch: {what}" for what in (*OPERATIONS, "redrive", "remap", "hold", "later round")}
 
     assert possible - set(summary.happened) == set()
 

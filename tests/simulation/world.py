@@ -22,6 +22,7 @@ from tests.simulation.observed_ports import ObservedObjects, ObservedQueue, Worl
 from tests.simulation.operators import DirectRequests, Operators
 from tests.simulation.process import Components, Process, SharedWorld
 from tests.simulation.redrive import Redrives
+from tests.simulation.remaps import Remaps
 from tests.simulation.retries import virtual_retries
 from tests.simulation.scenario import ROW_S, InputFile, PlannedProcessFault, ProcessFault, Scenario
 from tests.simulation.trace import MAX_EVENTS, Trace
@@ -99,6 +100,7 @@ class World:
             direct=DirectRequests(),
         )
         self._redrives = Redrives(self._shared, self._random, self.batch_ids)
+        self._remaps = Remaps(self._shared, self.batch_ids)
         self._operators = operators = Operators(self._shared, self._random, self.batch_ids)
         monitor.on_step = operators.step
         next_files = dict(zip(self.batch_ids, scenario.next_files, strict=False))
@@ -338,6 +340,7 @@ class World:
             return
         if self.scenario.redrive:
             self._redrives.schedule_due()
+        self._remaps.schedule_due()
         self._id_reuse.schedule_due()
         if not self._shared.direct:
             self._operators.resume_rest()
@@ -362,7 +365,8 @@ class World:
         has_messages = any(len(queue) for name, queue in self.queues.items() if name != "ingest-dlq")
         if self._jobs or self._faults.late_writes or has_messages:
             return False
-        if self._redrives.pending or self._id_reuse.pending or self._operators.pending:
+        sequels = (self._redrives, self._remaps, self._id_reuse, self._operators)
+        if any(sequel.pending for sequel in sequels):
             return False
         told = self.table.outbox(OutboxKind.EVENT).values()
         if self.scenario.has_sweeper and any(record.is_pending for record in told):

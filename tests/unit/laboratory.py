@@ -35,6 +35,7 @@ from service.splitter.opening import OpenLimits
 from service.splitter.split import SplitLimits
 from service.splitter.splitter import Splitter
 from service.steering.failures import FailureJudge
+from service.steering.remapping.work import RemapWork
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetterLimits, DeadLetters
 from service.sweeper.drain import Drain, DrainLimits
@@ -233,6 +234,7 @@ class Lab:
             self.ports,
             self.recovery(committer),
             self.completion,
+            RemapWork(self.ports, committer, worker="w9"),
             owners=lambda: f"work-{next(self._ids)}",
             lease_s=40.0,
         )

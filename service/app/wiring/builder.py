@@ -40,6 +40,7 @@ from service.runtime.consumer import ConsumeLimits, Consumer
 from service.runtime.delivery import Capacity, Delivery, Handler
 from service.splitter.splitter import Splitter
 from service.steering.failures import FailureJudge
+from service.steering.remapping.work import RemapWork
 from service.steering.work import FleetWork
 from service.sweeper.dead_letters import DeadLetters
 from service.sweeper.drain import Drain, left_in
@@ -187,6 +188,7 @@ class RoleBuilder:
             self.ports,
             recovery,
             self.completion,
+            RemapWork(self.ports, self.committer, worker=self.worker_name),
             owners=self._new_owner,
             lease_s=split_limits(self.settings).lease_s,
         )

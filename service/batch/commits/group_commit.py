@@ -35,6 +35,7 @@ from service.batch.commits.commit_group import (
     CommitGroup,
     GroupCommitLimits,
     Patience,
+    RowFuture,
     WaitingRow,
     fail_all,
     open_futures,
@@ -123,6 +124,17 @@ class GroupCommitter:
         error that the patience gives, and RetryableError if the process stops: the row may be committed or
         not, and its message must not be deleted. Raises RowRejectedError if the outcome can never be stored.
         """
+        return await (await self.begin(batch, number, outcome, patience, spent))
+
+    async def begin(
+        self,
+        batch: Batch,
+        number: int,
+        outcome: Outcome | None,
+        patience: Patience | None = None,
+        spent: Spending = NOTHING_SPENT,
+    ) -> RowFuture:
+        """Add row `number` to the next transaction; the future ends as `commit` does."""
         patience = patience or BoundedPatience(self._limits.timeout_s)
         if outcome is not None:
             try:
@@ -131,7 +143,7 @@ class GroupCommitter:
                 self.count_spending(batch, spent)
                 raise
         group = self._group_of(batch)
-        return await group.add(number, outcome, patience, self._limits.max_rows, spent)
+        return group.add(number, outcome, patience, self._limits.max_rows, spent)
 
     def count_spending(self, batch: Batch, spent: Spending) -> None:
         """Count calls that gave no outcome, with the next transaction of the batch or by themselves."""

@@ -84,7 +84,7 @@ class KeptReplies:
     # -- packs
 
     async def _packed(self, batch: Batch, outcome: Outcome, packed: PackedReply) -> bytes:
-        place = self._large.place_of(replace(batch, round=round_of_reply(outcome)))
+        place = self._large.place_of(batch, round_of_reply(outcome))
         stored = StoredPayload(place.bucket, pack_key(place, packed.pack), packed.size, "")
         try:
             return reply_in(await self._pack(outcome, stored), packed)
@@ -95,6 +95,9 @@ class KeptReplies:
 
     async def _pack(self, outcome: Outcome, stored: StoredPayload) -> bytes:
         """The uncompressed bytes of a pack. Raises ValueError if it is no pack."""
+        if (known := self._packs.get(stored.url)) is not None:
+            self._packs.move_to_end(stored.url)
+            return known
         lock = self._reading.setdefault(stored.url, asyncio.Lock())
         async with lock:
             if (pack := self._packs.get(stored.url)) is None:

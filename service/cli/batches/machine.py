@@ -175,6 +175,7 @@ _BEGIN: dict[str, _Begin] = {
     "approve": _approve,
     "reject": operate,
     "redrive": open_round_here,
+    "remap": open_round_here,
     "cancel": cancel_here,
     "finish": operate,
 }

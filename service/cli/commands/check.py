@@ -11,10 +11,20 @@ import typer
 from service.agents.wire.reply_bodies import parse_reply
 from service.app.settings import Settings
 from service.catalog.check import check_files
+from service.cli.batches.kept_replies import read_row_replies
+from service.cli.batches.places import Place, open_place, place_option, run_on
 from service.cli.configuration import compile_edition, read_mapping_files
 from service.cli.console import EXIT_FAILED_ROWS, EXIT_USAGE, err, exit_with, out, print_json, print_line
 from service.cli.explanation import Verdict, show_verdict
-from service.cli.options import JsonOption, MappingsOption, SchemasOption, read_settings
+from service.cli.options import (
+    EndpointOption,
+    JsonOption,
+    MappingsOption,
+    PlaceOption,
+    RegionOption,
+    SchemasOption,
+    read_settings,
+)
 from service.domain import exact_json
 from service.domain.errors import AgentRejectedError, AgentRetryableError, UsageError
 from service.domain.model import Json, Status
@@ -66,21 +76,42 @@ def check(
 )
 def try_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A run definition or a named extraction.")],
-    reply: Annotated[Path, typer.Argument(metavar="REPLY.json", help="A saved reply; - reads stdin.")],
+    reply: Annotated[
+        Path | None,
+        typer.Argument(metavar="[REPLY.json]", help="A saved reply; - reads stdin.", show_default=False),
+    ] = None,
+    *,
+    batch: Annotated[
+        str | None, typer.Option("--batch", metavar="BATCH", help="The kept reply of a row of this batch.")
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option("--row", min=1, metavar="N", help="The number of that row.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show where each value came from.")] = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
     as_json: JsonOption = False,
+    where: PlaceOption = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
 ) -> None:
-    """Extract from a saved agent reply: the values as they would stand in the CSV."""
-    settings = _settings(mappings, schemas)
+    """Extract from a saved or kept agent reply: the values as they would stand in the CSV."""
+    if (reply is None) == (batch is None) or (batch is None) != (row is None):
+        raise UsageError("name a file with a reply, or a row with a kept one by --batch and --row")
+    settings = _settings(mappings, schemas, endpoint_url=endpoint_url, region=region)
     edition = compile_edition(read_mapping_files(settings))
     extractor = edition.extractor(name)
     is_run = name in edition.catalog.names
     # a named extraction has no options for the CSV: the default applies
     escape = edition.definition(name).compile().csv.escape_formulas if is_run else True
-    data = _read_reply(reply, settings.http.max_reply_bytes)
-    verdict = Verdict(name, _explain(extractor, data), escape)
+    if reply is None:
+        assert batch is not None
+        assert row is not None
+        side = place_option(where, endpoint_url, region)
+        explanation = extractor.explain(_kept_reply(settings, batch, row, side))
+    else:
+        explanation = _explain(extractor, _read_reply(reply, settings.http.max_reply_bytes))
+    verdict = Verdict(name, explanation, escape)
     if as_json:
         print_line(exact_json.indented(verdict.as_json()))
     else:
@@ -91,9 +122,23 @@ def try_(
         exit_with(EXIT_FAILED_ROWS)
 
 
-def _settings(mappings: str | None, schemas: str | None) -> Settings:
+def _kept_reply(settings: Settings, batch: str, row: int, where: bool | None) -> Json:
+    async def work(place: Place) -> Json:
+        [found] = await read_row_replies(place, batch, [row])
+        return found.reply.value
+
+    return run_on(open_place(settings, batch, where), settings, work)
+
+
+def _settings(
+    mappings: str | None,
+    schemas: str | None,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+) -> Settings:
     """Read the settings. Raises UsageError if a folder of schemas was named that does not exist."""
-    loaded = read_settings(mappings=mappings, schemas=schemas)
+    loaded = read_settings(mappings=mappings, schemas=schemas, endpoint_url=endpoint_url, region=region)
     folder = loaded.schemas
     # the default folder may be missing: mappings need not use schemas
     if "schemas" in loaded.model_fields_set and isinstance(folder, Path) and not folder.is_dir():

@@ -135,7 +135,9 @@ class Batch:
 
     In a later round, the rows in `kept` (`selection`) keep an earlier outcome. `carried` has their counts;
     all others are due. `digests` are the mapping digests of the rounds before this one. `same_id`: calls have
-    the idempotency keys of the first round.
+    the idempotency keys of the first round. `remap_round`: the last round that is a remap, 0 if none is; no
+    agent is called in it, and the kept reply of each row that is due is mapped anew. With `keep_better` a row
+    keeps values that are better than the new ones.
     `event_kinds`: kinds of events that others are told of. `gate`: the sample that it asks approval for, None
     if it asks for none; `sample_option` has the options of the job as text. `prices`: those
     by which its calls are paid (`Prices.as_json`), None if they are not known. `settled`: the calls that were
@@ -208,6 +210,8 @@ class Batch:
     prices: Mapping[str, Json] | None = field(default=None, hash=False)
     settled: Spending | None = None
     budgets: BatchBudgets = NO_BUDGETS
+    remap_round: int = 0
+    keep_better: bool = False
 
     @property
     def batch_id(self) -> str:
@@ -243,6 +247,11 @@ class Batch:
     def has_expired(self, now_ms: int) -> bool:
         """True if the batch counts as absent: its items are being deleted, in no order."""
         return 0 < self.ttl <= now_ms // 1000
+
+    @property
+    def is_remap(self) -> bool:
+        """True if the present round maps kept replies anew, and calls no agent."""
+        return self.remap_round == self.round
 
     @property
     def sample(self) -> Sequence[int]:

@@ -125,6 +125,8 @@ class Outcome:
     empty here then. `history`: the outcomes of earlier rounds that this one replaces, the latest last.
     `cost`: the price of the call that gave a SUCCESS its reply, in units of `money`; 0 if it is unknown. A
     row that took the reply of another has the price that this has saved.
+    `values_round`: the round whose mapping gave the values, 0 for the outcome's own; a remap may keep earlier
+    ones.
     """
 
     number: int
@@ -147,6 +149,12 @@ class Outcome:
     reply_round: int = 0
     history: tuple[PastOutcome, ...] = ()
     cost: int = 0
+    values_round: int = 0
+
+    @property
+    def mapped_in(self) -> int:
+        """The round whose mapping gave the values."""
+        return self.values_round or self.round
 
     @property
     def counts(self) -> Counts:

@@ -67,6 +67,7 @@ class WorkKind(StrEnum):
 
     SEND = "send"  # every row that is due and has no outcome gets a message
     CANCEL = "cancel"  # every row that is due and has no outcome is FAILED as cancelled
+    REMAP = "remap"  # every row that is due and has no outcome gets one from its kept reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,7 @@ class CallCosts:
     def price(self, batch: Batch, usage: Usage) -> int | None:
         """The units that a call with these tokens costs; None if that is not known."""
         prices = _prices_of(batch)
-        if prices is None:
-            return None
-        if prices.longest_input is not None and usage.input_tokens > prices.longest_input:
-            return None
-        return prices.cost(usage)
+        return None if prices is None else prices.price(usage)
 
     def _has_token_prices(self, batch: Batch) -> bool:
         prices = _prices_of(batch)

@@ -55,7 +55,7 @@ def test_a_command_imports_only_its_own_module():
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("rowfleet re", ["resume", "reject", "redrive"]), ("rowfleet pause --n", ["--now"])],
+    [("rowfleet re", ["resume", "reject", "redrive", "remap"]), ("rowfleet pause --n", ["--now"])],
 )
 def test_commands_and_their_options_are_completed(words, completed):
     """As the shell asks for them; for names no command is imported."""

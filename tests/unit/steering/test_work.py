@@ -10,6 +10,7 @@ from service.domain.model import Checkpoint, Commit, Dialect, State, Status, Wor
 from service.domain.operation_requests import OperationRequest, WorkRequest
 from service.steering import work as work_module
 from service.steering.operate import operate
+from service.steering.remapping.work import RemapWork
 from service.steering.work import FleetWork
 
 ROWS = 12
@@ -170,7 +171,8 @@ async def test_work_goes_on_where_a_dead_process_has_left_it(lab, monkeypatch):
 
     async with lab.committer() as committer:
         recovery = lab.recovery(committer, max_rows=4)
-        work = FleetWork(lab.ports, recovery, lab.completion, owners=lambda: "o", lease_s=40.0)
+        remaps = RemapWork(lab.ports, committer, worker="w")
+        work = FleetWork(lab.ports, recovery, lab.completion, remaps, owners=lambda: "o", lease_s=40.0)
         with pytest.raises(LeaseLostError):
             await work.do(stands, dies)
         after = (await lab.view()).batch.work.after
@@ -189,7 +191,8 @@ async def test_work_ends_when_an_operation_replaces_it(lab, monkeypatch):
     stands = (await lab.view()).batch
     async with lab.committer() as committer:
         recovery = lab.recovery(committer, max_rows=4)
-        work = FleetWork(lab.ports, recovery, lab.completion, owners=lambda: "o", lease_s=40.0)
+        remaps = RemapWork(lab.ports, committer, worker="w")
+        work = FleetWork(lab.ports, recovery, lab.completion, remaps, owners=lambda: "o", lease_s=40.0)
         await operate(lab.ports, OperationRequest("cancel", batch.batch_id, "late", "ada"))
         await work.do(stands, lambda: None)
     assert [row.number for row in await lab.sent_rows()] == [1, 2, 3, 4]

@@ -102,6 +102,7 @@ def outcome_of(item: Item) -> Outcome:
         reply_round=int_attribute(item, "reply_round"),
         history=tuple(map(PastOutcome.of_json, decode(item["history"]))) if "history" in item else (),
         cost=int_attribute(item, "cost"),
+        values_round=int_attribute(item, "values_round"),
     )
 
 
@@ -141,12 +142,14 @@ def _row_item(commit: Commit, outcome: Outcome) -> Item:
 
 
 def _reply_attributes(outcome: Outcome) -> Item:
-    """The attributes of a kept reply: its text or its place, and its round."""
+    """The attributes of a kept reply: its text or its place, its round, and that of its mapping."""
     attributes: Item = {}
     if outcome.reply:
         attributes["reply"] = encode(outcome.reply)
     if outcome.reply_round:
         attributes["reply_round"] = {"N": str(outcome.reply_round)}
+    if outcome.values_round:
+        attributes["values_round"] = {"N": str(outcome.values_round)}
     place = outcome.reply_at
     if isinstance(place, PackedReply):
         attributes["reply_at"] = encode([place.pack, place.size, place.offset, place.length, place.sha256])

@@ -33,6 +33,7 @@ _PLAIN = (
     "control", "generation", "cancelled_at", "cancel_reason", "hold_s", "trouble_pause_s", "grace_s",
     "unread_from", "max_concurrency", "judged_round", "digests", "tolerate_option", "same_id",
     "sample_option", "prices",
+    "remap_round", "keep_better",
 )  # fmt: skip
 """Attributes that hold a field of the batch as it is; left out while the field has its default."""
 
@@ -41,6 +42,7 @@ _DEFAULTS: dict[str, Any] = {
     "trouble_pause_s": None,
     "grace_s": 0, "unread_from": 0, "max_concurrency": None, "judged_round": 0, "digests": (),
     "tolerate_option": "", "same_id": False, "sample_option": "", "prices": None,
+    "remap_round": 0, "keep_better": False,
 }  # fmt: skip
 
 _COUNTS = ("carried", "forgiven")

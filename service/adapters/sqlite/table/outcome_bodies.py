@@ -83,7 +83,7 @@ def outcome_from(number: int, round_: int, body: bytes) -> Outcome:
         StoredPayload(*stored) if stored else None, _reply_place(reply, stored_reply), _reply_round(reply),
         tuple(map(PastOutcome.of_json, history)) if history else (),
         # outcomes of an earlier version have no cost
-        rest[0] if rest else 0,
+        *rest,
     )  # fmt: skip
 
 
@@ -103,6 +103,8 @@ def _array_of(outcome: Outcome) -> bytes:
         outcome.reused_from, _stored(outcome.stored), _stored(outcome.reply_at),
         [past.as_json() for past in outcome.history] if outcome.history else None, outcome.cost,
     ]  # fmt: skip
+    if outcome.values_round:
+        fields.append(outcome.values_round)
     try:
         return orjson.dumps(fields)
     except TypeError:
