@@ -309,7 +309,7 @@ def test_the_airport_mapping_finds_every_field_of_every_city(catalog: Catalog, s
         }
         assert found.provenance["iata"].startswith("tool_result")
         assert found.provenance["access"].startswith("jmespath")
-        assert found.input_tokens == reply["usage"]["input_tokens"]
+        assert found.usage.input_tokens == reply["usage"]["input_tokens"]
 
 
 def test_the_airport_mapping_falls_back_on_the_last_message(catalog: Catalog) -> None:

@@ -42,7 +42,7 @@ NO_PRICE = {"currency": None}
 STATUS = {
     "state": "COMPLETED_WITH_ERRORS", "batch_id": "demo#e1",
     "total": 1_200, "due": 1_200, "succeeded": 1_199, "failed": 1, "reused": 0, "rate_per_s": 120.0,
-    "unread_from": None, "cancel_reason": None, "calls": 1_200, "cost": NO_PRICE,
+    "unread_from": None, "cancel_reason": None, "calls": 1_200, "cost": NO_PRICE, "budget": None,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from service.cli.status import (
+    budget_text,
     duration_text,
     holds_here,
     redrive_remedies,
@@ -36,7 +37,9 @@ USER = {
     "until": "2026-12-05T12:00:00.000Z",
     "detail": {"now": True},
 }
-HELD = {"batch_id": "demo#e1", "state": "PAUSED", "total": 5_000, "succeeded": 0, "failed": 23}
+HELD = {
+    "batch_id": "demo#e1", "state": "PAUSED", "total": 5_000, "succeeded": 0, "failed": 23, "budget": None,
+}  # fmt: skip
 
 
 def shown(show, *args, width=80, is_terminal=False):
@@ -271,3 +274,37 @@ def test_status_shows_the_sample_and_who_has_approved_it():
 def test_durations_have_one_unit(seconds, text):
     """Tenths are told where they matter."""
     assert duration_text(seconds) == text
+
+
+BUDGET = {
+    "calls": {"cap": 1_300, "spent": 1_212, "reserved": 16},
+    "tokens": None,
+    "usd": {"cap": "5.00", "spent": "1.0642", "reserved": "0.00"},
+    "day": {
+        "date": "2026-11-30",
+        "calls": None,
+        "tokens": {"cap": 9, "spent": None, "reserved": None},
+        "usd": None,
+    },
+}
+
+
+def test_a_budget_is_shown_in_one_line():
+    """What is spent of each limit, and what is reserved; for the day behind that."""
+    assert budget_text(BUDGET) == (
+        "1,212 of 1,300 calls (16 reserved), 1.0642 of 5.00 USD, today ? of 9 tokens"
+    )
+    assert shown(show_status, NOTHING | {"budget": BUDGET})[1].startswith("budget    1,212 of 1,300 calls")
+
+
+@pytest.mark.parametrize(
+    ("detail", "command"),
+    [
+        ({"budget": "batch", "kind": "usd", "least": "5.01"}, "rowfleet resume demo#e1 --budget-usd N"),
+        ({"budget": "day", "kind": "calls", "least": 9}, "rowfleet resume demo#e1 --mapping-now"),
+    ],
+)
+def test_a_budget_that_is_used_up_names_its_remedy(detail, command):
+    """The option of the limit that was reached, or the mapping of a daily one."""
+    found = remedies("demo#e1", {"budget": {"detail": detail}})
+    assert found[0][0] == command
