@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test verify mutants simulate replay fuzz lint hadolint types imports check checkov terraform-check image \
   sbom update-base release-check release-image endpoint-image json-schema lock chaos bench bench-memory bench-limits bench-peers \
-  bench-calls bench-head-of-line bench-reuse bench-roles bench-run bench-steering cost clean help
+  bench-calls bench-head-of-line bench-remap bench-reuse bench-roles bench-run bench-steering cost clean help
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -168,6 +168,9 @@ bench-reuse: $(READY) ## calls and seconds with and without reuse, 30 % duplicat
 
 bench-roles: $(READY) ## CPU time of splitter and aggregator for each row, up to a million rows, beside a plain loop
 	@$(BIN)/python benchmarks/roles.py
+
+bench-remap: $(READY) ## CPU time of a remap beside that of the extraction alone, for each row
+	@$(BIN)/python benchmarks/remap.py
 
 bench-steering: $(READY) ## from a pause to the last call, from a resume or redrive of 100,000 rows to the first
 	@$(BIN)/python benchmarks/steering.py

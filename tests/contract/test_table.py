@@ -492,7 +492,9 @@ async def test_a_commit_stores_outcomes_and_counts(table: Table) -> None:
     good = outcome(1, attempts=3, input_tokens=10, output_tokens=5, provenance=sources)
     bad = outcome(2, failed=True, reply='{"no":"é","half":"\\ud83d"}')
     reused = outcome(3, reused_from="address-search#exec-0/row_0000000017")
-    packed = outcome(4, reply_at=PackedReply("0123456789abcdef", 5_000, 17, 300, "a" * 43), reply_round=1)
+    packed = outcome(
+        4, reply_at=PackedReply("0123456789abcdef", 5_000, 17, 300, "a" * 43), reply_round=1, values_round=2
+    )
     earlier = outcome(5, reply_at=StoredPayload("bucket", "work/reply.json", 5_000, "0" * 64))
     assert await table.commit(commit(good, slot=3)) == ()
     assert await table.commit(commit(bad, reused, packed, earlier, slot=7)) == ()

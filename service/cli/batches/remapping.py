@@ -32,7 +32,10 @@ def compare(asked: AskedOperation, settings: Settings) -> dict[str, Any]:
     """
     log_as_command(settings)
     if run_async(is_here(settings, asked.batch, asked.where)):
-        return run_on(open_here(settings), settings, lambda place: _compare_here(asked, settings, place))
+        # Read before the event loop runs, which the files of a bucket need as well.
+        is_present = bool(asked.args.get("mapping_now"))
+        edition = compile_edition(read_mapping_files(settings)) if is_present else Edition()
+        return run_on(open_here(settings), settings, lambda place: _compare_here(asked, edition, place))
 
     async def work(place: Place) -> dict[str, Any]:
         request = AskedOperation("remap", asked.batch, {**asked.args, "diff": True}).request(
@@ -55,10 +58,7 @@ def compare(asked: AskedOperation, settings: Settings) -> dict[str, Any]:
     return run_on(open_aws(settings, missing=missing), settings, work)
 
 
-async def _compare_here(asked: AskedOperation, settings: Settings, place: Place) -> dict[str, Any]:
-    edition = Edition()
-    if asked.args.get("mapping_now"):
-        edition = compile_edition(read_mapping_files(settings))
+async def _compare_here(asked: AskedOperation, edition: Edition, place: Place) -> dict[str, Any]:
     remap = Remap(place.ports, edition.definition)
     return await remap.compare(asked.request(await place.caller()))
 

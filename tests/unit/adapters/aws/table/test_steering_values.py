@@ -40,6 +40,8 @@ STEERED = replace(
         2, True, 60, {"fill.a": ">= 1%"}, Checkpoint(9, 99, 10), (3, 7), "ada", "t", has_lapsed=True
     ),
     sample_option="sample=2",
+    remap_round=3,
+    keep_better=True,
 )
 
 

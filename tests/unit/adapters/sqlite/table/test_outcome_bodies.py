@@ -42,6 +42,7 @@ OUTCOME = Outcome(
     reused_from="demo#e0/row_0000000017",
     stored=StoredPayload("bucket", "key", 5, "0" * 64),
     reply_round=1,
+    values_round=1,
     history=(PastOutcome(1, Status.FAILED, "2026-11-17T10:00:00.000Z", 2, RowError("E", "m", "c")),),
 )
 
