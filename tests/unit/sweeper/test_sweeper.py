@@ -14,11 +14,16 @@ from service.batch.row_checks import REPEAT_DELAY_S
 from service.domain.errors import AccessError, DeadlineError, ThrottledError
 from service.domain.messages import AggregateMessage, RowMessage
 from service.domain.model import (
+    Amounts,
+    BatchBudgets,
     BatchView,
+    Budget,
+    BudgetKind,
     Checkpoint,
     Commit,
     Counts,
     Dialect,
+    Shortage,
     State,
     Status,
     Trouble,
@@ -27,6 +32,7 @@ from service.domain.model import (
 from service.recovery.lost_rows import RecoveryLimits
 from service.recovery.missing_rows import missing_rows
 from service.recovery.recovery import Recovery
+from service.steering.budgets.holding import hold_for_budget
 from service.sweeper.sweeper import MAX_BATCHES, PAGE_BATCHES, SWEPT
 
 STUCK_S = 300.0
@@ -753,3 +759,15 @@ async def test_a_bug_does_not_end_the_sweeper(make_lab):
         await lab.until(lambda: not sweeper.problem, step_s=1)
         stop.set()
         await task
+
+
+async def test_a_batch_that_a_daily_budget_holds_goes_on_the_next_day(lab):
+    """A sweep before midnight leaves it alone; the first one after that sends its rows again."""
+    batch = await lab.batch(3, budgets=BatchBudgets(day=Budget(calls=2)))
+    used_up = Shortage(BudgetKind.CALLS, Amounts(calls=2), Amounts(calls=1))
+    assert await hold_for_budget(lab.ports, batch, used_up, is_day=True)
+    async with sweeping(lab) as sweeper:
+        await sweeps(lab, sweeper, 2, every_s=60.0)
+        assert (await lab.view()).batch.state is State.PAUSED
+        await sweeps(lab, sweeper, 2, every_s=86_400.0)
+    assert (await lab.view()).batch.state is State.RUNNING

@@ -3,8 +3,10 @@
 import pytest
 
 from service.app.laptop.going_on import go_on
-from service.domain.model import State
+from service.domain.errors import UsageError
+from service.domain.model import Amounts, BatchBudgets, Budget, BudgetKind, Shortage, State
 from service.domain.operation_requests import OperationRequest
+from service.steering.budgets.holding import hold_for_budget
 from service.steering.operate import operate
 
 
@@ -57,3 +59,18 @@ async def test_a_cancel_goes_on(lab):
     again = (await lab.table.read(batch.batch_id)).batch
     assert (again.generation, again.cancelled_at) == (view.batch.generation, view.batch.cancelled_at)
     assert await lab.ingest.depth() == sent + 1
+
+
+async def test_a_batch_whose_budget_is_used_up_goes_on_with_a_higher_one(lab):
+    """As a resume does; without it, it is refused. One that is not held yet gets the budget as well."""
+    batch = await lab.batch(budgets=BatchBudgets(Budget(calls=2)))
+    used_up = Shortage(BudgetKind.CALLS, Amounts(calls=2), Amounts(calls=1))
+    await hold_for_budget(lab.ports, batch, used_up, is_day=False)
+    view = await lab.table.read(batch.batch_id)
+    with pytest.raises(UsageError, match="--max-calls N"):
+        await go_on(lab.ports, view, "me")
+    await go_on(lab.ports, view, "me", {"max_calls": 3})
+    view = await lab.table.read(batch.batch_id)
+    assert (view.batch.state, view.batch.budgets.own.calls) == (State.RUNNING, 3)
+    await go_on(lab.ports, view, "me", {"max_calls": 9})
+    assert (await lab.table.read(batch.batch_id)).batch.budgets.own.calls == 9

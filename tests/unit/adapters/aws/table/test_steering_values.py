@@ -5,7 +5,10 @@ from dataclasses import fields, replace
 from service.adapters.aws.table.steering_values import steering_of, steering_values
 from service.adapters.aws.table.values import decode
 from service.domain.model import (
+    Amounts,
     Batch,
+    BatchBudgets,
+    Budget,
     Checkpoint,
     Counts,
     Hold,
@@ -42,6 +45,7 @@ STEERED = replace(
     sample_option="sample=2",
     remap_round=3,
     keep_better=True,
+    budgets=BatchBudgets(Budget(calls=9, usd=10**17), Budget(tokens=10**12), Amounts(1, 2, 3)),
 )
 
 
