@@ -250,6 +250,7 @@ class Aggregator:
         if work.has_parts:
             # An upload may be left of an aggregator whose checkpoint was lost.
             await self._abort_uploads(batch)
+        await self._samples.clear_away(batch)
         await work.checkpoints.clear()
         if await self._succeed(batch, state) and tally.failed and not tally.succeeded:
             ports.metrics.count("batches_all_failed")

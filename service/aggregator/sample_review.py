@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from service.aggregator.result_files import OUTPUT, ResultFiles
+from service.aggregator.result_files import FAILURES, LONG_CELLS, OUTPUT, ResultFiles
 from service.aggregator.sample_report import SampleTally, report_json
 from service.batch.role_ports import Ports
 from service.domain.approval.conditions import conditions_text, unmet
@@ -79,6 +80,21 @@ class SampleReview:
         if operation.control:
             self._ports.metrics.count("samples_ready")
             log.info("sample_ready", batch_id=batch.batch_id, approved=is_approved, reason=reason)
+
+    async def clear_away(self, batch: Batch) -> None:
+        """Abort unfinished uploads of samples, of all rounds of a batch that ends: their aggregators died.
+
+        Raises RetryableError.
+        """
+        if batch.gate is None:
+            return
+        try:
+            for number in range(1, batch.round + 1):
+                place = place_of(replace(batch, round=number))
+                for name in (OUTPUT, FAILURES, LONG_CELLS):
+                    await self._ports.objects.abort_uploads(place.bucket, place.prefix + name)
+        except AccessError as error:  # a lifecycle rule aborts them later
+            log.warning("uploads_not_aborted", batch_id=batch.batch_id, reason=str(error))
 
     async def _tally(self, batch: Batch) -> SampleTally:
         tally = SampleTally(batch.output_fields)

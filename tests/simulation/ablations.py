@@ -69,6 +69,7 @@ from tests.simulation.ablations_steering import (
     NoCuts,
     NoEndOfHolds,
     NoFreshViews,
+    NoGate,
     NoGeneration,
     NoJudgement,
     NoRequestIds,
@@ -92,7 +93,7 @@ ABLATIONS: Mapping[str, type[Components]] = {
         NoSameManifest, NoRewriting, NoExactCheckpoint, NoManifestCondition, NoNewestResults,
         NoOutbox, DeliveredFirst, NoCompleteFirst,
         NoSelection, NoCarriedCounts, DoubledCarried, NoRemapRounds, NoKeptWhenCancelled,
-        NoGeneration, NoControl, NoRequestIds, NoEndOfHolds, NoWorkOfOthers, NoSealWhenCancelled,
+        NoGeneration, NoControl, NoRequestIds, NoGate, NoEndOfHolds, NoWorkOfOthers, NoSealWhenCancelled,
         NoJudgement, NoFreshViews, NoCuts, NoCommitWhenHeld, NoTrialState,
     )
 }  # fmt: skip

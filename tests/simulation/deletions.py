@@ -94,6 +94,10 @@ class DeletedMessages:
         # What goes on after a pause checks the batch again.
         if batch.state is State.PAUSED or batch.work is not None or self._has_copy("aggregate", body):
             return ""
+        # The trigger of a sample is deleted some time later, when its batch may go on.
+        done = self._monitor.statuses(batch)
+        if batch.gate is not None and (batch.total is None or len(done) < batch.total):
+            return ""
         if batch.state is State.AGGREGATING and self._is_finish_followed_up(batch):
             return ""
         return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"

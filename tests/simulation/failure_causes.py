@@ -49,6 +49,7 @@ class FailureCauses:
         if error in (
             decided := {
                 "CancelledError": self._is_cancelled,
+                "NotApprovedError": self._is_cancelled,
                 "DeadlineError": self._is_late,
                 "WorkerLostError": self._has_lost_workers,
             }

@@ -16,6 +16,7 @@ from tests.simulation.budget_plans import with_budgets
 from tests.simulation.faults import Fault
 from tests.simulation.mappings import MappingSpec
 from tests.simulation.operation_plans import with_operations
+from tests.simulation.samples import with_samples
 from tests.simulation.scenario import (
     Behaviour,
     InputFile,
@@ -112,7 +113,8 @@ def generate(seed: int) -> Scenario:
         return scenario
     scenario = with_operations(replace(scenario, redelivery_rate=_redelivery_rate(more)))
     scenario = _with_long_outage(Random(f"long outage of {seed}"), scenario)
-    return with_budgets(Random(f"budgets of {seed}"), scenario)
+    scenario = with_budgets(Random(f"budgets of {seed}"), scenario)
+    return with_samples(scenario)
 
 
 def _with_long_outage(random: Random, scenario: Scenario) -> Scenario:

@@ -38,6 +38,7 @@ INVARIANTS: Mapping[str, str] = {
     "no_call_while_commits_wait": "A worker calls no target of whose answers one waits long for its commit.",
     "not_asked_too_late": "No agent is called for a row after its batch's deadline.",
     "no_call_when_held": "No call begins later than ten seconds after its batch was paused or cancelled.",
+    "no_call_behind_the_gate": "Before its sample is approved, no row of a batch beyond it is called.",
     "one_trial_at_a_time": "In a batch that is held for its target, calls are trials, one at a time.",
     "cut_in_time": "A call ends when `pause --now` or the grace of a cancel cuts it, if nothing fails.",
     "only_newest_is_served": "No call begins for a row message that an operation has replaced 10 s ago.",

@@ -19,6 +19,7 @@ from service.domain.operation_requests import OperationRequest
 from service.domain.ports import OutgoingMessage
 from service.steering.target_hold import is_tried
 from tests.simulation.loop import VirtualLoop
+from tests.simulation.samples import decision_of, waits_for_approval
 
 if TYPE_CHECKING:
     from tests.simulation.process import SharedWorld
@@ -142,8 +143,17 @@ class Operators:
 
     def _resume(self, batch_id: str, control: int) -> None:
         self.pending -= 1
-        # A round is refused whose items expire in less than a day, and a remap keeps its mapping.
         batch = self._table.batch(batch_id)
+        if batch is not None and waits_for_approval(batch):
+            is_kept = bool(self._shared.scenario.next_files) or batch.is_remap
+            op, given = decision_of(self._random, may_open_round=control <= PATIENCE and not is_kept)
+            id_ = f"{op}{' now' if given else ''} after {control}"
+            self._request(OperationRequest(op, batch_id, id_, "the world", given), 0.0)
+            if given:
+                # Refused if every row of the sample has succeeded: it is decided on again.
+                self._resumed.discard((batch.identity, control))
+            return
+        # A round is refused whose items expire in less than a day, and a remap keeps its mapping.
         is_kept = self._shared.scenario.next_files or (batch is not None and batch.is_remap)
         is_new = self._random.random() < 0.2 and not is_kept
         args: dict[str, Json] = {"mapping_now": True} if is_new else {}

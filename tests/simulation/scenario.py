@@ -130,7 +130,7 @@ class InputFile:
     names: tuple[str, ...]
     jobs_at_s: tuple[float, ...]
     mapping: MappingSpec
-    options: Mapping[str, int]
+    options: Mapping[str, Json]
     appears_at_s: float = 0.0
 
     @property

@@ -26,6 +26,7 @@ from service.domain.model import (
 from service.domain.tolerance import JUDGED_CLASSES, excess
 from service.recovery.kept import KeptRows
 from service.steering.cancellation import NOTICE_S
+from tests.simulation.samples import is_behind_gate
 
 if TYPE_CHECKING:
     from tests.simulation.monitor import Monitor
@@ -132,8 +133,12 @@ class SteeringChecks:
     # -- calls
 
     def called(self, who: str, key: RowKey) -> None:
-        """`who` calls the agent. Checks only_newest_is_served and held_in_time."""
+        """`who` calls the agent. Checks only_newest_is_served, held_in_time and no_call_behind_the_gate."""
         batch = self._monitor.standing(key[0])
+        rows = len(self._monitor.files[key[0]].behaviours)
+        if batch is not None and batch.round == key[1] and is_behind_gate(batch, rows, key[2]):
+            text = f"{who} asked for row {key}, and the sample of {batch.batch_id} is not approved"
+            self._monitor.violated("no_call_behind_the_gate", text)
         if batch is None or self._monitor.pauses:
             return
         now, generation = self._monitor.now(), self._received.get((who, key), 0)

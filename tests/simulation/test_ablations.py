@@ -74,6 +74,7 @@ EXPECTED = {
     "NoKeptWhenCancelled": {"remapped_from_reply"},
     "NoGeneration": {"only_newest_is_served"},
     "NoControl": {"operations_in_order", "stays_cancelled"},
+    "NoGate": {"no_call_behind_the_gate"},
     "NoRequestIds": {"carried_out_once"},
     "NoEndOfHolds": {"nothing_stuck"},
     "NoWorkOfOthers": {"nothing_stuck"},

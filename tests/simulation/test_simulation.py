@@ -150,6 +150,10 @@ def test_the_generator_makes_every_kind_of_world() -> None:
         "priority",
         "weight",
         "deadline_s",
+        "sample",
+        "sample_random",
+        "approve_if",
+        "approve_by",
     }
 
 

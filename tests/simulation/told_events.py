@@ -20,6 +20,7 @@ from service.domain.model import (
 )
 from service.domain.model.event_composer import EventComposer
 from service.steering.budgets.marks import TOLD
+from tests.simulation.samples import waits_for_approval
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
@@ -50,10 +51,13 @@ class ToldEvents:
     arrived: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def batch_changed(self, before: Batch | None, batch: Batch) -> None:
-        """A batch item was written: note the event that it asks for."""
-        kind = _kind_of_change(before, batch)
-        if kind in batch.event_kinds:
-            assert kind is not None
+        """A batch item was written: note the events that it asks for."""
+        kinds = [_kind_of_change(before, batch)]
+        if waits_for_approval(batch) and not (before and waits_for_approval(before)):
+            kinds.append(EventKind.SAMPLE_READY)
+        for kind in kinds:
+            if kind is None or kind not in batch.event_kinds:
+                continue
             made = Event.of(batch, kind, at="", status={})
             self.expected[made.id] = f"{kind} of {batch.identity}, round {batch.round}"
 
