@@ -107,7 +107,7 @@ _LIMITS = {name: _limit(kind) for name, kind in BUDGET_OPTIONS.items()}
 ARGUMENTS: dict[str, dict[str, Check]] = {
     "pause": {"now": _boolean},
     "resume": {"mapping_now": _boolean, **_LIMITS},
-    "approve": {"gate": _text, "mapping_now": _boolean},
+    "approve": {"gate": _text, "mapping_now": _boolean, **_LIMITS},
     "reject": {"gate": _text},
     "cancel": {"grace": _whole(0, MAX_GRACE_S)},
     "set": {

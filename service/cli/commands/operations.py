@@ -89,6 +89,7 @@ def resume(
 @app.command(epilog=RESUME_CODES)
 def approve(
     batch: BatchArgument,
+    *,
     gate: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Only if the sample is still this one.", show_default=False),
@@ -100,6 +101,9 @@ def approve(
             help="Not yet: the rows of the sample that have not succeeded run by the mapping as it is now.",
         ),
     ] = False,
+    budget_usd: BudgetUsdOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    max_calls: MaxCallsOption = None,
     concurrency: ConcurrencyOption = None,
     as_json: JsonOption = False,
     where: PlaceOption = None,
@@ -114,7 +118,8 @@ def approve(
     """
     settings = read_settings(endpoint_url=endpoint_url, region=region)
     side = place_option(where, endpoint_url, region)
-    args: dict[str, Any] = {} if gate is None else {"gate": gate}
+    args: dict[str, Any] = budget_options(read_budget(budget_usd, budget_tokens, max_calls))
+    args |= {} if gate is None else {"gate": gate}
     if mapping_now:
         args |= {"mapping_now": True}
         open_round(AskedOperation("approve", batch, args, side, as_json, concurrency), settings)

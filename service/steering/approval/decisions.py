@@ -9,6 +9,7 @@ from service.domain.errors import UsageError
 from service.domain.model import Batch, BatchView, Hold, HoldReason, Json, iso_time
 from service.domain.operation_requests import DEFAULT_GRACE_S, OperationRequest
 from service.steering.approval.gates import opened
+from service.steering.budgets.limits import changes_budget, with_limits
 from service.steering.decisions import (
     OPEN,
     Decide,
@@ -20,19 +21,27 @@ from service.steering.decisions import (
 
 
 def approve(view: BatchView, request: OperationRequest, now_ms: int) -> Decision:
-    """Open the gate of a batch whose sample is done; without another hold the batch goes on."""
+    """Open the gate of a batch whose sample is done; without another hold the batch goes on.
+
+    The request may state a budget, which counts what the sample has used.
+    """
     batch, gate = view.batch, view.batch.gate
     if gate is None:
         raise UsageError(f"batch {batch.batch_id} has no sample to approve: it was started without --sample")
     _check_gate_id(batch, request)
     if gate.is_open:
+        if changes_budget(request.args):
+            raise UsageError(
+                f"the sample of {batch.batch_id} was approved by {gate.opened_by} at {gate.opened_at}: "
+                f"`rowfleet set {batch.batch_id}` changes its budget"
+            )
         return Decision(
             f"the sample of {batch.batch_id} was approved by {gate.opened_by} at {gate.opened_at}"
         )
     _check_waits(view)
     if batch.hold(HoldReason.APPROVAL) is None:
         raise UsageError(not_ready(view))
-    after = with_open_gate(batch, request.by, now_ms)
+    after = with_open_gate(with_limits(view, request.args), request.by, now_ms)
     text = f"the sample of {batch.batch_id} is approved"
     left = ", ".join(hold.reason for hold in after.holds)
     return Decision(f"{text}; it is still held ({left})" if left else f"{text}: it goes on", after)

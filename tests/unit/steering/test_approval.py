@@ -210,6 +210,17 @@ async def test_the_price_of_the_sample_and_of_the_rest_is_known(fleet, define):
     assert report["unmet"] == ["cost_per_row_usd is 0.002, and <= 0.001 is asked for"]
 
 
+async def test_an_approval_may_state_a_budget(fleet, agent):
+    """The calls of the sample count in it; an approved batch gets another one by `set`."""
+    async with fleet.running():
+        await started(fleet)
+        await do(fleet, "approve", max_calls=1_000)
+        batch = batch_of(fleet)
+        assert (batch.budgets.own.calls, batch.budgets.before.calls) == (1_000, 20)
+        with pytest.raises(UsageError, match="`rowfleet set demo#e1` changes its budget"):
+            await do(fleet, "approve", "r2", max_calls=2_000)
+
+
 async def test_who_approves_twice_is_told_who_has_approved(fleet):
     """A second approval changes nothing; one of another gate is refused."""
     async with fleet.running():
