@@ -46,7 +46,7 @@ async def fail_batch(ports: Ports, batch: Batch, problem: str, *, expected: Sequ
     now = iso_time(ports.clock.now_ms())
     read = await ports.table.read(batch.batch_id)
     if read is not None and read.batch.is_round_of(batch):
-        batch = replace(batch, settled=read.spending)
+        batch = replace(batch, settled=read.batch.settled or read.spending)
     for state in expected:
         if await end_batch(ports, batch, expected=state, to=State.FAILED, now=now, error=problem):
             await report_failed_batch(ports, batch, problem)

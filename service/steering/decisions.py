@@ -249,7 +249,12 @@ def finish(view: BatchView, _request: OperationRequest, _now_ms: int) -> Decisio
     return Decision(
         text,
         replace(
-            batch, state=State.AGGREGATING, trouble=None, error="", finished_at="", settled=view.spending
+            batch,
+            state=State.AGGREGATING,
+            trouble=None,
+            error="",
+            finished_at="",
+            settled=batch.settled or view.spending,
         ),
     )
 

@@ -228,6 +228,7 @@ def next_round(batch: Batch, selection: Selection, stored: StoredPayload | None,
         error="",
         finished_at="",
         trouble=None,
+        settled=None,
         digests=(*batch.digests, batch.mapping_digest),
         deadline_at="",
     )

@@ -38,7 +38,7 @@ MUTANTS = (
         "service/batch/replies/pack.py",
         "name = hashlib.sha256(body).hexdigest()[:16]",
         'name = "0" * 16',
-        ("tests/unit/batch/replies",),
+        ("tests/unit/batch/replies/test_pack.py", "tests/unit/batch/replies/test_kept_replies.py"),
     ),
     Mutant(
         "outcomes are committed without their replies",

@@ -52,7 +52,7 @@ async def commit(lab, batch, *numbers, failed=""):
         error = RowError("AgentRejectedError", failed, failure_class="rejected")
         outcomes = tuple(replace(outcome, error=error) for outcome in outcomes)
     commit = Commit(
-        batch.batch_id, batch.round, batch.partitions, 0, outcomes, f"{numbers[0]:036}", batch.ttl
+        batch.batch_id, batch.round, batch.partitions, 0, outcomes, f"test-{numbers[0]:031}", batch.ttl
     )
     assert await lab.table.commit(commit) == ()
 
