@@ -36,10 +36,10 @@ class BudgetAccount:
         self._used = NO_AMOUNTS
         self._in_calls = NO_AMOUNTS
         self._free = NO_AMOUNTS
-        # Used beyond reservations since the last write that is known to have been applied, and the part of
-        # it that a write states which is under way.
+        # Used beyond reservations since the last write that is known to have been applied.
         self._excess = NO_AMOUNTS
-        self._stated_excess = NO_AMOUNTS
+        # What the write states that is under way.
+        self._stated_used = self._stated_excess = NO_AMOUNTS
         self._typical = NO_AMOUNTS
         self._epoch = 0
         self.calls = 0
@@ -137,7 +137,7 @@ class BudgetAccount:
 
     def request(self, worker: str, seq: int, *, is_due: bool) -> BudgetRequest:
         """The request to the ledger. What it states as used counts as told once it is written."""
-        self._stated_excess = self._excess
+        self._stated_used, self._stated_excess = self._used, self._excess
         # As many as have begun since the last request are expected until the next one.
         ahead, self.begun, self.has_changed = self.begun, 0, False
         return BudgetRequest(
@@ -163,12 +163,13 @@ class BudgetAccount:
         self.dispatch()
 
     def give_up_free(self) -> None:
-        """Use nothing of what is free any more: it is given back."""
+        """Begin no call inside what is free any more: it is given back."""
         self._free = NO_AMOUNTS
 
     def left(self) -> None:
-        """Begin anew, without an entry in the ledger: all that was used is told."""
-        self._used = self._excess = NO_AMOUNTS
+        """Begin anew, without an entry in the ledger: all that the last request stated is told."""
+        self._used -= self._stated_used
+        self._excess -= self._stated_excess
         self._epoch += 1
 
     def forfeit(self) -> None:

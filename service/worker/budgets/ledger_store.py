@@ -99,11 +99,14 @@ class BudgetStore:
         return grant.ledger, grant
 
     async def leave(self) -> None:
-        """Give back what is reserved and take the entry out. No call may be under way any more."""
+        """Give back what is reserved and take the entry out. No call may be under way any more.
+
+        One that comes meanwhile waits, even if the table takes long: its entry is about to be gone.
+        """
+        self._account.give_up_free()
         record = await self._table.record(self._key)
         for _ in range(MAX_ATTEMPTS):
             ledger, _ = self._look(record)
-            self._account.give_up_free()
             if not (self._has_entry or self._account.has_debt):
                 return
             self._seq += 1

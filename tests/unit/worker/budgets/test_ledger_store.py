@@ -25,11 +25,21 @@ LEASE_S = 30.0
 
 
 class LossyTable(MemoryTable):
-    """Loses the answers of swaps: `applied` of those that were made, `dropped` of those that were not."""
+    """Loses the answers of swaps: `applied` of those that were made, `dropped` of those that were not.
+
+    It is slow: `meanwhile` is called during each request.
+    """
 
     def __init__(self):
         super().__init__()
         self.applied = self.dropped = 0
+        self.meanwhile = lambda: None
+
+    async def record(self, key):
+        """Read the record; something else happens meanwhile."""
+        result = await super().record(key)
+        self.meanwhile()
+        return result
 
     async def swap(self, key, text, *, version, ttl):
         """Swap, or not, and answer, or not."""
@@ -37,6 +47,7 @@ class LossyTable(MemoryTable):
             self.dropped -= 1
             raise UnknownResultError("no answer")
         result = await super().swap(key, text, version=version, ttl=ttl)
+        self.meanwhile()
         if self.applied:
             self.applied -= 1
             raise UnknownResultError("no answer")
@@ -147,6 +158,44 @@ async def test_a_worker_that_leaves_gives_back_what_it_has_not_used(table, clock
     assert (await stored(table)).used == ONE
 
 
+async def test_no_call_begins_inside_what_is_being_given_back(table, clock):
+    """It waits until the worker has left, and then needs a reservation of its own."""
+    one, waiters = Member(table, clock, "w1"), []
+    await one.begin(2)
+    one.settle()
+    one.settle()
+    await one.exchange()
+    assert (await stored(table)).reserved == ONE.times(2)
+    table.meanwhile = lambda: waiters.append(one.account.join(ONE))
+    await one.store.leave()
+    table.meanwhile = lambda: None
+    assert [waiter.done() for waiter in waiters] == [False, False]
+    ledger = await stored(table)
+    assert (ledger.settled, ledger.shares) == (ONE.times(2), {})
+    await one.exchange()
+    for waiter in waiters:
+        one.account.settle(waiter.result(), ONE)
+    await one.exchange()
+    assert (await stored(table)).used == ONE.times(4)
+
+
+async def test_a_call_that_needs_nothing_counts_although_its_worker_leaves(table, clock):
+    """It begins and ends while the entry is taken out, so the next entry states what it has used."""
+    one = Member(table, clock, "w1")
+    await one.begin(1)
+    one.settle()
+
+    def call():
+        one.account.settle(one.account.join(NO_AMOUNTS).result(), Amounts(1, 30, 0))
+
+    table.meanwhile = call
+    await one.store.leave()
+    table.meanwhile = lambda: None
+    assert one.account.has_debt
+    await one.exchange()
+    assert (await stored(table)).used == ONE + Amounts(2, 60, 0)
+
+
 async def test_the_reservations_of_a_dead_worker_count_as_used(table, clock):
     """Another worker takes its entry out once it has not changed for the lease, by its own clock."""
     dead, alive = Member(table, clock, "dead"), Member(table, clock, "alive")
@@ -236,14 +285,14 @@ async def _run_fleet(random):
             made += sum((call.need for call in members[index].calls), NO_AMOUNTS)
             members[index] = Member(table, clock, f"w{index}-{step}")
         with suppress(UnknownResultError, ConflictError):
-            made += await _act(members[index], random, budget)
+            made += await _act(members[index], random, budget, table)
         under_way = sum((call.need for other in members for call in other.calls), NO_AMOUNTS)
         assert budget.exceeded_by(made + under_way) is None
         if random.random() < 0.05:
             budget = Budget(calls=budget.calls + 2, tokens=budget.tokens)
 
 
-async def _act(member, random, budget):
+async def _act(member, random, budget, table):
     """One step of a worker; return what its calls have used by it."""
     match random.randrange(5):
         case 0 | 1:
@@ -256,5 +305,19 @@ async def _act(member, random, budget):
         case 3 if member.calls:
             member.account.give_back(member.calls.pop(0))
         case 4 if not member.calls:
-            await member.store.leave()
+            await _leave(member, random, table)
     return NO_AMOUNTS
+
+
+async def _leave(member, random, table):
+    """The worker leaves. Calls come meanwhile, and some of their callers wait no longer than that."""
+    need, waiters = Amounts(1, 20, 0), []
+    if random.random() < 0.5:
+        table.meanwhile = lambda: waiters.append(member.account.join(need))
+    try:
+        await member.store.leave()
+    finally:
+        table.meanwhile = lambda: None
+        member.calls += [waiter.result() for waiter in waiters if waiter.done()]
+        for waiter in waiters:
+            waiter.cancel()
