@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from service.batch.role_ports import Ports
 from service.domain.budgets.options import amount_json, amount_text
 from service.domain.errors import UsageError
-from service.domain.model import Amounts, Batch, BatchView, Budget, BudgetKind, EventKind, Json, State
+from service.domain.model import Amounts, Batch, BatchView, Budget, BudgetKind, EventKind, Json
 from service.domain.operation_requests import OperationRequest
-from service.steering.decisions import Decision, News
+from service.steering.decisions import OPEN, Decision, News
 from service.steering.operate import ROWFLEET, decide_and_apply
 
 MARKS = (50, 80, 100)
@@ -59,9 +59,10 @@ def marks_reached(budget: Budget, used: Amounts, day: str = "") -> Iterator[Budg
 async def tell_of_mark(
     ports: Ports, batch: Batch, mark: BudgetMark, used: Amounts, budget: Mapping[str, Json]
 ) -> None:
-    """Tell others that a batch that is still running has reached a mark. Safe to repeat.
+    """Tell others that a batch that has not ended has reached a mark. Safe to repeat.
 
-    `budget` is that of its status. Raises RetryableError and AccessError.
+    The last calls before a hold may reach it. `budget` is that of its status. Raises RetryableError and
+    AccessError.
     """
     text = mark.text(used.of(mark.kind))
     args: dict[str, Json] = {
@@ -72,8 +73,8 @@ async def tell_of_mark(
     }
 
     def decide(now: BatchView, _request: OperationRequest, _now_ms: int) -> Decision:
-        if now.batch.identity != batch.identity or now.batch.state not in (State.SPLITTING, State.RUNNING):
-            return Decision("the batch has moved since its budget was looked at")
+        if now.batch.identity != batch.identity or now.batch.state not in OPEN:
+            return Decision("the batch has ended since its budget was looked at")
         status = {"budget": {**budget, "reached": args}}
         return Decision(text, now.batch, args, News(EventKind.BUDGET, mark.request_id, status))
 

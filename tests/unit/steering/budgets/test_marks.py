@@ -7,7 +7,18 @@ import json
 
 import pytest
 
-from service.domain.model import Amounts, BatchBudgets, Budget, BudgetKind, EventKind, OutboxKind, State
+from service.domain.model import (
+    Amounts,
+    BatchBudgets,
+    Budget,
+    BudgetKind,
+    EventKind,
+    HoldReason,
+    OutboxKind,
+    Shortage,
+    State,
+)
+from service.steering.budgets.holding import hold_for_budget
 from service.steering.budgets.marks import BudgetMark, marks_reached, tell_of_mark
 
 BUDGETS = BatchBudgets(Budget(calls=10))
@@ -53,9 +64,22 @@ async def test_each_mark_is_told_once(lab):
     assert (await lab.view()).batch.state is State.RUNNING
 
 
+async def test_a_mark_of_a_held_batch_is_told(lab):
+    """The budget holds it at the moment at which its last mark is reached."""
+    await lab.batch(5, budgets=BUDGETS, event_kinds=(EventKind.BUDGET.value,))
+    batch, used = (await lab.view()).batch, Amounts(calls=10)
+    shortage = Shortage(BudgetKind.CALLS, used, Amounts(calls=1))
+    assert await hold_for_budget(lab.ports, batch, shortage, is_day=False)
+    await tell_of_mark(lab.ports, batch, BudgetMark(100, BudgetKind.CALLS, 10), used, {})
+    [told] = await events(lab)
+    assert told["status"]["budget"]["reached"]["percent"] == 100
+    batch = (await lab.view()).batch
+    assert (batch.state, batch.hold(HoldReason.BUDGET) is None) == (State.PAUSED, False)
+
+
 async def test_a_batch_that_has_ended_is_told_of_no_more(lab):
     """Its end says it all."""
-    await lab.batch(1, budgets=BUDGETS, event_kinds=(EventKind.BUDGET.value,), state=State.PAUSED)
+    await lab.batch(1, budgets=BUDGETS, event_kinds=(EventKind.BUDGET.value,), state=State.CANCELLED)
     batch = (await lab.view()).batch
     await tell_of_mark(lab.ports, batch, BudgetMark(50, BudgetKind.CALLS, 10), Amounts(calls=5), {})
     assert await events(lab) == []
