@@ -15,6 +15,7 @@ from service.steering.budgets.limits import budget_hold, is_over
 from service.steering.decisions import Decision, hold_batch, without_hold
 from service.steering.failures import HOLD
 from service.steering.operate import ROWFLEET, decide_and_apply
+from service.steering.target_hold import is_tried
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 async def hold_for_budget(ports: Ports, judged: Batch, shortage: Shortage, *, is_day: bool) -> bool:
     """Hold a batch unless its rows are all done, or its budget was changed since it was found used up.
 
+    One that its target holds gets this hold as well: a trial of the target is a call like any other.
     `is_day`: the budget is that of its mapping for the day. True if the batch is held by this. Raises
     RetryableError and AccessError.
     """
@@ -29,8 +31,8 @@ async def hold_for_budget(ports: Ports, judged: Batch, shortage: Shortage, *, is
     def decide(now: BatchView, request: OperationRequest, now_ms: int) -> Decision:
         batch = now.batch
         is_same = (batch.identity, batch.budgets) == (judged.identity, judged.budgets)
-        is_open = batch.state in (State.SPLITTING, State.RUNNING) and not batch.cancelled_at
-        if not (is_same and is_open) or now.is_complete:
+        makes_calls = batch.state in (State.SPLITTING, State.RUNNING) or is_tried(batch)
+        if not (is_same and makes_calls) or batch.cancelled_at or now.is_complete:
             return Decision("the batch has moved since its budget was found used up")
         hold = budget_hold(batch, shortage, is_day=is_day, by=request.by, now_ms=now_ms)
         return Decision(str(hold.detail["reason"]), hold_batch(batch, hold), hold.detail)

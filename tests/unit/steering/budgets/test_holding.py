@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from service.adapters.memory import MemoryTable
+from service.batch.outages import Outage
 from service.domain.model import (
     Amounts,
     BatchBudgets,
@@ -22,6 +23,7 @@ from service.domain.model import (
 from service.domain.operation_requests import OperationRequest
 from service.steering.budgets.holding import hold_for_budget, is_day_over, lift_budget_hold
 from service.steering.operate import operate
+from service.steering.target_hold import hold_for_target, is_tried, lift_target_hold
 
 ONE = Amounts(1)
 OWN = BatchBudgets(Budget(calls=3))
@@ -65,6 +67,32 @@ async def test_another_operation_does_not_keep_a_batch_from_being_held(lab):
     judged = (await lab.view()).batch
     await operate(lab.ports, OperationRequest("set", judged.batch_id, "r1", "ada", {"priority": 9}))
     assert await hold_for_budget(lab.ports, judged, USED_UP, is_day=False)
+
+
+async def test_a_batch_that_its_target_holds_is_held_for_its_budget_as_well(lab):
+    """No trial is made any more, and the batch goes on when both holds are gone."""
+    await lab.batch(5, budgets=OWN)
+    assert await hold_for_target(lab.ports, await lab.view(), Outage("no connection", 0))
+    batch = (await lab.view()).batch
+    assert is_tried(batch)
+    assert await hold_for_budget(lab.ports, batch, USED_UP, is_day=False)
+    batch = (await lab.view()).batch
+    assert not is_tried(batch)
+    assert [held.reason for held in batch.holds] == [HoldReason.TARGET, HoldReason.BUDGET]
+    await lift_target_hold(lab.ports, batch, "its target serves again")
+    assert (await lab.view()).batch.state is State.PAUSED
+    await operate(lab.ports, OperationRequest("resume", batch.batch_id, "r1", "ada", {"max_calls": 9}))
+    assert (await lab.view()).batch.state is State.RUNNING
+
+
+async def test_the_next_day_lets_trials_go_on(lab):
+    """The target still holds the batch."""
+    await lab.batch(5, budgets=DAY)
+    await hold_for_target(lab.ports, await lab.view(), Outage("no connection", 0))
+    await hold_for_budget(lab.ports, (await lab.view()).batch, USED_UP, is_day=True)
+    await lab.clock.advance(86_400)
+    assert await lift_budget_hold(lab.ports, (await lab.view()).batch)
+    assert is_tried((await lab.view()).batch)
 
 
 async def test_a_complete_batch_is_not_held(lab):
