@@ -12,10 +12,10 @@ from tests.acceptance.support import Deployment, HttpAgent, Running, serve_agent
 
 STATUS_KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
-    "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
-    "failures", "manifest", "error", "trouble", "deadline_at", "priority", "weight", "max_concurrency",
-    "dialect", "blank_records", "holds", "operations", "cancelled_at", "cancel_reason", "unread_from",
-    "tolerate", "exceeded", "undelivered", "redrivable_until",
+    "reused", "calls", "tokens", "cost", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at",
+    "source", "output", "failures", "manifest", "error", "budget", "trouble", "deadline_at", "priority",
+    "weight", "max_concurrency", "dialect", "blank_records", "holds", "operations", "cancelled_at",
+    "cancel_reason", "unread_from", "sample", "tolerate", "exceeded", "undelivered", "redrivable_until",
 ]  # fmt: skip
 
 ROWS = "name,n\nann,1\nbad bob,2\ncid,3\nbad dan,4\nbad eve\n"

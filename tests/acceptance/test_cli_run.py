@@ -10,8 +10,8 @@ from tests.acceptance.support import RESULT_COLUMNS, Cli, HttpAgent, people, tab
 
 STATUS_KEYS = [
     "batch_id", "tool_name", "execution_id", "state", "round", "total", "due", "succeeded", "failed",
-    "reused", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at", "source", "output",
-    "failures", "manifest", "error",
+    "reused", "calls", "tokens", "cost", "in_progress", "rate_per_s", "eta_s", "started_at", "finished_at",
+    "source", "output", "failures", "manifest", "error",
 ]  # fmt: skip
 
 

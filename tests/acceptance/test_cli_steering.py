@@ -326,7 +326,7 @@ def test_every_operation_by_message(service: Deployment, agent: HttpAgent, count
         return ok(service("dead-letters", "list", "--json"))
 
     [letter] = until(letters, "a dead letter")
-    assert "'op' \"halt\" is unknown; known: pause, resume, cancel" in letter["reason"]
+    assert "'op' \"halt\" is unknown; known: pause, resume, approve, reject, cancel" in letter["reason"]
     assert service("dead-letters", "drop", letter["id"], "--yes").code == 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
 import stamina
+import structlog
 
 from service.mapping import Definition
 from tests.unit.laboratory import DEMO, Lab, ScriptedAgent, StubConsumer, definition_of
@@ -16,6 +18,22 @@ def quick_retries() -> Iterator[None]:
     """Retries do not wait, and end after 20 attempts."""
     with stamina.set_testing(True, attempts=20):
         yield
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that is called in this process sets up the logs; the next test has them as they were."""
+    before, is_set = structlog.get_config(), structlog.is_configured()
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    if structlog.get_config() == before:
+        return
+    if is_set:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture

@@ -42,13 +42,21 @@ rate_limit:
   output_tokens_per_minute: 9
   concurrent: 2
 reuse: 7 days
+keep_replies: failed
+budget: {calls_per_day: 100, tokens_per_day: 5000, usd_per_day: 2.5}
+approve: {sample: 20, random: true, by: 2d}
+approve_if:
+  success: ">= 98%"
+  fill: {iata: ">= 90%"}
+  cost_per_row_usd: "<= 0.01"
 pricing:
   input_per_million: 0.15
   output_per_million: 1
   cached_input_per_million: 0
   cache_write_per_million: 12.5
   per_call: 0.01
-  currency: EUR
+  max_cost_per_call: 0.05
+  currency: USD
 csv:
   delimiter: tab
   encoding: cp1252

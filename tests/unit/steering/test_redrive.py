@@ -9,6 +9,8 @@ from service.adapters.aws.table.row_items import row_items
 from service.domain.errors import PoisonMessageError, UsageError
 from service.domain.messages import RowMessage
 from service.domain.model import (
+    BatchBudgets,
+    Budget,
     Commit,
     Dialect,
     Hold,
@@ -273,8 +275,10 @@ async def test_a_held_batch_goes_on_with_the_present_mapping(lab, batch, correct
 
 
 async def test_a_hold_that_needs_a_decision_stays(lab, batch, corrected):
-    """A new mapping is no approval."""
-    await change(lab, state=State.PAUSED, holds=(Hold(HoldReason.BUDGET, "rowfleet", "noon"),))
+    """A new mapping does not raise a budget."""
+    used_up = {"budget": "batch", "kind": "calls", "cap": 3, "spent": 3, "least": 4}
+    held = Hold(HoldReason.BUDGET, "rowfleet", "noon", used_up)
+    await change(lab, state=State.PAUSED, holds=(held,), budgets=BatchBudgets(Budget(calls=3)))
     with pytest.raises(UsageError, match=r"is held: budget"):
         await redrive(lab).open_round(asked(op="resume", mapping_now=True))
 

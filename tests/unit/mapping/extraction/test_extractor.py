@@ -228,7 +228,7 @@ def test_parse_text_in_an_expression_keeps_the_object():
 def test_usage_is_read_from_valid_counts(reply, tokens):
     """Usage is the reply's own, else the sum over its messages. Invalid counts are 0."""
     found = extractor([direct(x="x")]).extract(reply)
-    assert (found.input_tokens, found.output_tokens) == tokens
+    assert (found.usage.input_tokens, found.usage.output_tokens) == tokens
 
 
 def test_error_messages_are_truncated():
