@@ -1,4 +1,4 @@
-"""`rowfleet estimate`: calls, tokens, price and time of a run, without a call."""
+"""`rowfleet estimate`: calls, tokens, price and time of a run, without a call or by those of a sample."""
 
 from tests.acceptance.support import Cli, HttpAgent
 
@@ -34,6 +34,30 @@ def test_before_and_after_a_run(cli: Cli, agent: HttpAgent) -> None:
     assert "as in its last run" in shown.stdout
 
 
+def test_a_sample_is_kept_for_the_run(cli: Cli, agent: HttpAgent) -> None:
+    """Its rows are called for once, by the estimate; the run approves it and calls for the others."""
+    cli.write("mappings/priced.yaml", MAPPING)
+    names = [f"p{n:02}" for n in range(12)]
+    cli.write("in.csv", "name\n" + "".join(f"{name}\n" for name in names))
+    usage = {"prompt_tokens": 1_000, "completion_tokens": 500}
+    agent.answer = lambda body: (200, {"category": body["name"], "usage": usage})
+    first = cli("estimate", "in.csv", "--mapping", "priced", "--sample", 3)
+    assert first.code == 0, first.stderr
+    assert sorted(agent.names()) == names[:3]
+    assert "rowfleet approve priced#in-" in first.stdout
+    sample = cli("estimate", "in.csv", "--mapping", "priced", "--sample", 3, "--json").json["sample"]
+    assert (sample["rows"], sample["succeeded"], sample["cost_per_row"]) == (3, 3, "0.00045")
+    assert (sample["rest"]["rows"], sample["rest"]["low"]) == (9, "0.00405")
+    refused = cli("run", "in.csv", "--mapping", "priced", "--limit", 5)
+    assert refused.code == 2
+    assert f"rowfleet approve {sample['batch_id']}" in refused.stderr
+    assert len(agent.calls) == 3
+    run = cli("run", "in.csv", "--mapping", "priced")
+    assert run.code == 0, run.stderr
+    assert "which counts as approved by" in run.stderr
+    assert sorted(agent.names()) == names
+
+
 def test_no_price(cli: Cli, agent: HttpAgent) -> None:
     """Without `pricing` it is null, with the reason, and the exit code is 0."""
     cli.write("in.csv", "name\nann\nbob\n")
@@ -52,6 +76,8 @@ def test_mistakes(cli: Cli) -> None:
     assert "name" in missing.stderr
     assert cli("estimate", "no.csv", "--mapping", "priced").code == 2
     cli.write("mappings/wrong.yaml", MAPPING.replace("0.15", "-1"))
+    lone = cli("estimate", "in.csv", "--mapping", "priced", "--sample-random")
+    assert (lone.code, lone.stderr) == (2, "rowfleet: --sample-random needs --sample N\n")
     refused = cli("estimate", "in.csv", "--mapping", "wrong")
     assert refused.code == 2
     assert "wrong.yaml:5: pricing.input_per_million: must be from 0 to 1,000,000" in refused.stderr

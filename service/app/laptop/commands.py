@@ -20,6 +20,9 @@ _OPTIONS = (
 )  # fmt: skip
 """Options by which two commands differ. Neither the place of the results nor the concurrency is one."""
 
+_READING = ("delimiter", "encoding")
+"""Options that say how the rows are read."""
+
 _EXTRACTION = ("output_mapping", "schema")
 """Parts of a definition that say nothing of what is sent."""
 
@@ -51,6 +54,12 @@ class RunCommand:
     def whole_key(self) -> str:
         """As `key`, but the same for every limit of rows."""
         options = {name: value for name, value in self._options.items() if name != "limit"}
+        return _digest([self.source.sha256, self.definition.name, self.definition.text, options])
+
+    @property
+    def sampling_key(self) -> str:
+        """As `key`, but the same for all options that do not change how the rows are read."""
+        options = {name: value for name, value in self._options.items() if name in _READING}
         return _digest([self.source.sha256, self.definition.name, self.definition.text, options])
 
     @property

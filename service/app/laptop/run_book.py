@@ -28,7 +28,7 @@ class RunRecord:
 
     `folder` is the one in which the command was called. `records` estimates the rows, None if that is
     unknown. `key`, `sending_key` and `whole_key` are those of
-    `RunCommand`.
+    `RunCommand`, and so is `sampling_key` if an estimate has opened the batch for its sample; "" otherwise.
     """
 
     batch_id: str
@@ -39,6 +39,7 @@ class RunRecord:
     whole_key: str = ""
     records: int | None = None
     folder: str = ""
+    sampling_key: str = ""
 
     @property
     def place(self) -> str:
@@ -80,6 +81,8 @@ class RunBook:
         await self._put(f"calls/{record.sending_key}", pointer)
         if record.whole_key:
             await self._put(f"files/{record.whole_key}", pointer)
+        if record.sampling_key:
+            await self._put(f"samples/{record.sampling_key}", pointer)
 
     async def keep(self, record: RunRecord) -> None:
         """Keep changed facts of a run."""
@@ -101,6 +104,10 @@ class RunBook:
     async def of_file(self, whole_key: str) -> RunRecord | None:
         """The newest run of the same file and mapping, whatever its limit of rows."""
         return await self._pointed(f"files/{whole_key}")
+
+    async def of_sample(self, sampling_key: str) -> RunRecord | None:
+        """The newest run whose sample an estimate of the same rows has run."""
+        return await self._pointed(f"samples/{sampling_key}")
 
     def key_of(self, batch_id: str) -> tuple[str, str]:
         """Bucket and key of the record of a run."""

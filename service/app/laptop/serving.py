@@ -52,10 +52,11 @@ class BatchServer:
         self._stop = stop
         self._on_reading = on_reading
 
-    async def serve(self, batch_id: str, begin: Callable[[], Awaitable[object]]) -> Served:
+    async def serve(self, batch_id: str, begin: Callable[[], Awaitable[object]] | None = None) -> Served:
         """Run the pipeline for the batch that `begin` has work for, and follow it.
 
-        Raises the errors of `begin`, and of a role that cannot go on.
+        Without `begin` its messages are in the queues already. Raises the errors of `begin`, and of a role
+        that cannot go on.
         """
         ports = self._backend.ports
         undelivered = 0
@@ -63,7 +64,8 @@ class BatchServer:
             running_pipeline(self._backend, self._settings, self._mappings, batch_id, self._stop),
             _alongside(watch_inbox(self._home, ports)),
         ):
-            await begin()
+            if begin is not None:
+                await begin()
             ended = await self._follow(batch_id)
             if ended is not None:
                 undelivered = await self._await_events(ended.batch)

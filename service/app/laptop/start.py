@@ -16,21 +16,26 @@ from service.app.laptop.results import Replaced, find_replaced, has_result
 from service.app.laptop.run_book import STDOUT, RunRecord
 from service.app.status import WITH_RESULTS
 from service.app.submit import submit
+from service.domain.approval.options import asked_gate
 from service.domain.budgets.options import budget_options
 from service.domain.errors import SourceError, UsageError
-from service.domain.model import BatchView, State
+from service.domain.model import BatchView, HoldReason, State
 from service.domain.operation_requests import ARGUMENTS
 
 CHUNK_BYTES = 8 * 2**20
 
 
 class Step(StrEnum):
-    """The step of a command: open a batch, go on with one, extend one by more rows, or write its results."""
+    """The step of a command: open a batch, go on with one, extend one by more rows, or write its results.
+
+    KEEP leaves it as it is.
+    """
 
     OPEN = "open"
     GO_ON = "go_on"
     EXTEND = "extend"
     WRITE = "write"
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class Start:
     """The first step of a run. `view` is the batch that is there already.
 
     `replaced` is the earlier result that gives way to its results. `note` says in one sentence what is found
-    of an earlier run, "" if there is none.
+    of an earlier run, "" if there is none. `is_approved`: the command runs all rows, and goes on with the
+    sample that an estimate has run: no approval is waited for.
     """
 
     step: Step
@@ -46,6 +52,7 @@ class Start:
     view: BatchView | None = None
     replaced: Replaced | None = None
     note: str = ""
+    is_approved: bool = False
 
 
 class Starter:
@@ -85,18 +92,45 @@ class Starter:
         elif start.step is Step.EXTEND:
             await extend(self._ports, start.view, command.request, local_user())
 
+    async def find_sample(self, command: RunCommand, out: str) -> Start:
+        """The first step of the sample of an estimate; nothing is changed yet.
+
+        It is OPEN or GO_ON where calls are left to be made, and KEEP where the sample is there, or where a
+        run has made calls for these rows already.
+        """
+        record = await self._runs.of_command(command.key)
+        if record is None or record.key != command.key:
+            if (earlier := await self._sampled(command, out)) is not None:
+                return replace(earlier, step=Step.KEEP, note=f"no call is made: a run {earlier.note}")
+            record = await self._runs.of_sample(command.sampling_key)
+        view = None if record is None else await self._ports.table.read(record.batch_id)
+        if record is None or view is None or (view.batch.state.is_final and not view.all_counts.done):
+            made = replace(self._new_record(command, out), sampling_key=command.sampling_key)
+            return Start(Step.OPEN, made)
+        batch = view.batch
+        note = f"{batch.batch_id}: {progress_text(view, record)}"
+        if batch.hold(HoldReason.APPROVAL) is not None:
+            return Start(Step.KEEP, record, view, note=f"the sample is there already, as {note}")
+        if _is_left_at_gate(view):
+            return Start(Step.GO_ON, record, view, note=f"goes on with {note}")
+        return Start(Step.KEEP, record, view, note=f"no call is made: a run has begun, as {note}")
+
     async def _earlier(self, command: RunCommand, out: str) -> Start | None:
         """The step that goes on with what the same command has left; None if it has left nothing."""
         record = await self._runs.of_command(command.key)
         if record is None or record.key != command.key:
-            return await self._sampled(command, out)
+            if (start := await self._sampled(command, out)) is None:
+                await self._refuse_other(command)
+            return start
         view = await self._ports.table.read(record.batch_id)
         record = replace(record, out=out, source=command.request.source, folder=str(Path.cwd()))
         if view is None:
-            return Start(Step.OPEN, record)
+            return Start(Step.OPEN, replace(record, sampling_key=""))
         batch, id_ = view.batch, record.batch_id
         if not batch.state.is_final:
-            return Start(Step.GO_ON, record, view, note=f"goes on with {id_}: {progress_text(view, record)}")
+            note = f"goes on with {id_}: {progress_text(view, record)}"
+            is_approved = bool(record.sampling_key) and not _asks_approval(command)
+            return Start(Step.GO_ON, record, view, note=note, is_approved=is_approved)
         if batch.state in WITH_RESULTS:
             if out != STDOUT and await has_result(self._runs, Path(out), view):
                 raise UsageError(_finished(view, out))
@@ -116,6 +150,18 @@ class Starter:
         changed = self._new_record(command, out, record.batch_id)
         note = f"goes on with {record.batch_id}: its {view.all_counts.done:,} rows are kept"
         return Start(Step.EXTEND, changed, view, note=note)
+
+    async def _refuse_other(self, command: RunCommand) -> None:
+        """Raise UsageError if an estimate holds a sample of these rows with other options."""
+        record = await self._runs.of_sample(command.sampling_key)
+        view = None if record is None else await self._ports.table.read(record.batch_id)
+        if view is None or not _is_left_at_gate(view):
+            return
+        id_ = view.batch.batch_id
+        raise UsageError(
+            f"`rowfleet estimate` has run a sample of this file with other options, as {id_}: `rowfleet "
+            f"approve {id_}` runs its other rows, `rowfleet reject {id_}` ends it, --fresh runs all rows anew"
+        )
 
     async def _same_calls(self, command: RunCommand) -> str:
         """The remark that only the extraction has changed since a finished run, "" if that is not so."""
@@ -169,6 +215,17 @@ class Starter:
         if stored.sha256 and stored.sha256 != source.sha256:
             raise UsageError(f"{source.path} was changed while it was read: run the command again")
         return f"s3://{self._bucket}/{key}"
+
+
+def _is_left_at_gate(view: BatchView) -> bool:
+    """True if rows of the batch wait until its sample is approved, or until its sample is done."""
+    batch, gate = view.batch, view.batch.gate
+    return gate is not None and not (gate.is_open or batch.cancelled_at or batch.state.is_final)
+
+
+def _asks_approval(command: RunCommand) -> bool:
+    """True if the command, or its mapping, wants a sample to be approved."""
+    return asked_gate(command.definition.compile().gate, command.request.approval) is not None
 
 
 def progress_text(view: BatchView | None, record: RunRecord) -> str:

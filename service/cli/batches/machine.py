@@ -116,10 +116,13 @@ async def _serve(
         if answer.control:
             err.print(str(answer.answer["text"]), markup=False, highlight=False, soft_wrap=True)
 
+    if is_early := asked.op == "approve" and not asked.args.get("mapping_now"):
+        # Before the sweeper of the pipeline, which ends holds that have lasted too long.
+        await begin()
     with render.progress(err, quiet=asked.as_json, estimate=record.records) as progress:
         freeze_modules()
         server = BatchServer(home, backend, settings, read_files, stop, progress.update)
-        served = await server.serve(asked.batch, begin)
+        served = await server.serve(asked.batch, None if is_early else begin)
     if answers and not answers[0].control:
         # nothing had to be changed, so there is no new result
         await show_answer(backend.ports.table, request, answers[0], as_json=asked.as_json)

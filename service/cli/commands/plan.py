@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
@@ -14,11 +16,15 @@ import typer
 from service.app.estimates.call_tally import tally_rows
 from service.app.estimates.estimate import Estimate, make_estimate
 from service.app.estimates.last_runs import LastRuns, read_last_runs
+from service.app.laptop.commands import RunCommand
 from service.app.laptop.home import Home
 from service.app.laptop.source import STDIN
+from service.app.laptop.tuning import laptop_settings
 from service.app.plan import CallResult, FoundRow, RowPlan, call_row, find_row, plan_row, read_rows
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_format, check_readable
+from service.app.wiring.agents import check_agent
+from service.catalog.folders import ReadMappingFiles
 from service.cli.batches.places import open_here
 from service.cli.configuration import load_mappings, warn_of_problems
 from service.cli.console import (
@@ -38,15 +44,23 @@ from service.cli.options import (
     LimitOption,
     MappingOption,
     MappingsOption,
+    SampleRandomOption,
     SchemasOption,
     log_as_command,
+    read_approval,
     read_settings,
 )
+from service.cli.running.estimating import run_sample
+from service.cli.running.laptop import LaptopRun
+from service.cli.running.request import check_sample, default_target, read_source
 from service.cli.views.call_view import show_call, show_value
 from service.cli.views.estimate_view import show_estimate
 from service.csvio import CsvReader
 from service.domain import exact_json
-from service.mapping import RowMapping
+from service.domain.approval.conditions import NEVER
+from service.domain.errors import UsageError
+from service.domain.model import MAX_SAMPLE
+from service.mapping import Definition, RowMapping
 
 app = typer.Typer()
 
@@ -73,7 +87,8 @@ def plan(
 ) -> None:
     """What would be sent for a row of a file, with secrets masked. No call, unless by --call."""
     settings = read_settings(mappings=mappings, schemas=schemas)
-    compiled, reader = _open(settings, source, mapping, delimiter, encoding)
+    opened = _open(settings, source, mapping, delimiter, encoding)
+    compiled, reader = opened.mapping, opened.reader
     with _opened(source) as (file, name):
         found = find_row(file, compiled, row, reader, name=name)
     planned, result = run_async(_work(settings, compiled, found, is_called=call))
@@ -87,24 +102,94 @@ def plan(
 
 
 @app.command(
-    epilog="Exit codes: 0 done, 1 a run would refuse the file, 2 bad usage or configuration, 130 interrupted."
+    epilog="Exit codes: 0 done, 1 a run would refuse the file, 2 bad usage or configuration, 4 its sample is "
+    "held by more than its approval, 130 interrupted."
 )
 def estimate(
     source: Annotated[str, typer.Argument(metavar="IN.csv", help="The file to look at; - for stdin.")],
     mapping: MappingOption,
     limit: LimitOption = None,
+    *,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            min=1,
+            max=MAX_SAMPLE,
+            metavar="N",
+            show_default=False,
+            help="Make the calls of N rows, and keep them for the run.",
+        ),
+    ] = None,
+    sample_random: SampleRandomOption = None,
     delimiter: DelimiterOption = None,
     encoding: EncodingOption = None,
     as_json: JsonOption = False,
     mappings: MappingsOption = None,
     schemas: SchemasOption = None,
 ) -> None:
-    """The calls, tokens, price and time of a run of a file. No call is made."""
+    """The calls, tokens, price and time of a run of a file. No call is made, unless by --sample."""
+    if sample_random and sample is None:
+        raise UsageError("--sample-random needs --sample N")
     settings = read_settings(mappings=mappings, schemas=schemas)
-    compiled, reader = _open(settings, source, mapping, delimiter, encoding)
-    with _opened(source) as (file, name):
-        rows = islice(read_rows(file, compiled, reader, name=name), limit)
-        made = run_async(_estimate(settings, compiled, rows))
+    opened = _open(settings, source, mapping, delimiter, encoding)
+    if sample is None:
+        made = _make_estimate(settings, opened, source, limit)
+        _print_estimate(made, as_json=as_json)
+        return
+    request = SubmitRequest(
+        source=source,
+        mapping=mapping,
+        limit=limit,
+        delimiter=delimiter,
+        encoding=encoding,
+        # The conditions of the mapping would run the other rows.
+        approval=read_approval(sample=sample, sample_random=sample_random, approve_if=NEVER),
+    )
+    exit_with(_estimate_and_sample(settings, opened, request, as_json=as_json))
+
+
+def _estimate_and_sample(
+    settings: Settings, opened: _Opened, request: SubmitRequest, *, as_json: bool
+) -> int:
+    """Print the estimate and the figures of the sample; return the exit code."""
+    path = None if request.source == STDIN else check_readable(request.source)
+    check_sample(request, opened.definition)
+    run_async(check_agent(settings, opened.mapping))
+    scanned = read_source(path, settings, opened.definition)
+    try:
+        made = _make_estimate(settings, opened, request.source, request.limit, scanned.path)
+        if not as_json:
+            _print_estimate(made, as_json=False)
+        asked = LaptopRun(
+            settings=laptop_settings(settings, row_bytes=scanned.row_bytes),
+            mappings=opened.mappings,
+            command=RunCommand(request, scanned, opened.definition),
+            place=default_target(path),
+            as_json=as_json,
+        )
+        end = run_async(run_sample(asked))
+    finally:
+        if path is None:
+            scanned.path.unlink(missing_ok=True)
+    if as_json:
+        print_json(made.as_json() | {"sample": end.figures and end.figures.as_json()})
+    else:
+        end.show(out)
+    end.show_problem()
+    return end.code
+
+
+def _make_estimate(
+    settings: Settings, opened: _Opened, source: str, limit: int | None, spooled: Path | None = None
+) -> Estimate:
+    """The estimate of a file, or of what came on stdin and is in the file `spooled`."""
+    with _opened(source, spooled) as (file, name):
+        rows = islice(read_rows(file, opened.mapping, opened.reader, name=name), limit)
+        return run_async(_estimate(settings, opened.mapping, rows))
+
+
+def _print_estimate(made: Estimate, *, as_json: bool) -> None:
     if as_json:
         print_json(made.as_json())
     else:
@@ -120,13 +205,24 @@ async def _estimate(settings: Settings, mapping: RowMapping, rows: Iterator[Foun
     return make_estimate(mapping, tally, runs, datetime.now(UTC))
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The mapping of a command, and a reader with its options and those of the command line."""
+
+    mappings: ReadMappingFiles
+    definition: Definition
+    mapping: RowMapping
+    reader: CsvReader
+
+
 def _open(
     settings: Settings, source: str, mapping: str, delimiter: str | None, encoding: str | None
-) -> tuple[RowMapping, CsvReader]:
-    """The compiled mapping, and a reader with its options and those of the command line."""
-    _, edition = load_mappings(settings)
+) -> _Opened:
+    """Load the mapping. Raises UsageError, MappingError and ConfigError."""
+    read_files, edition = load_mappings(settings)
     check_format(SubmitRequest(source=source, mapping=mapping, delimiter=delimiter, encoding=encoding))
-    compiled = edition.definition(mapping).compile()
+    definition = edition.definition(mapping)
+    compiled = definition.compile()
     warn_of_problems(edition)
     log_as_command(settings)
     csv = compiled.csv
@@ -136,18 +232,18 @@ def _open(
         layout=csv.layout,
         max_record_bytes=settings.split.max_record_bytes,
     )
-    return compiled, reader
+    return _Opened(read_files, definition, compiled, reader)
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
-    """The file to read, and its name, "" for stdin."""
-    if source == STDIN:
+def _opened(source: str, spooled: Path | None = None) -> Iterator[tuple[BinaryIO, str]]:
+    """The file to read, and its name, "" for stdin, which is read from `spooled` if it is there."""
+    if source == STDIN and spooled is None:
         yield sys.stdin.buffer, ""
         return
-    path = check_readable(source)
+    path = spooled or check_readable(source)
     with path.open("rb") as file:
-        yield file, path.name
+        yield file, "" if source == STDIN else path.name
 
 
 async def _work(

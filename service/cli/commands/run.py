@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.app.laptop.commands import RunCommand
-from service.app.laptop.home import Home
 from service.app.laptop.results import check_target
 from service.app.laptop.run_book import STDOUT
-from service.app.laptop.source import STDIN, STDIN_NAME, ScannedSource, scan_source, spool
+from service.app.laptop.source import STDIN
 from service.app.laptop.tuning import CONCURRENCY, laptop_settings
 from service.app.settings import Settings
 from service.app.submit import SubmitRequest, check_format, check_readable, check_tolerance
@@ -47,11 +45,8 @@ from service.cli.options import (
     read_settings,
 )
 from service.cli.running.laptop import LaptopRun, run_on_laptop
-from service.csvio.compression import NAMES
-from service.domain.approval.conditions import ApprovalError
-from service.domain.approval.options import check_approval
+from service.cli.running.request import check_sample, default_target, read_source
 from service.domain.errors import UsageError
-from service.mapping import Definition
 
 app = typer.Typer()
 
@@ -135,13 +130,13 @@ def run(
     check_format(request)
     check_tolerance(request)
     path = None if source == STDIN else check_readable(source)
-    place = target or _default_target(path)
+    place = target or default_target(path)
     if place != STDOUT:
         check_target(Path(place), path)
     elif as_json:
         raise UsageError("--json and --out - both write to stdout: name a file with --out")
     definition = edition.definition(mapping)
-    _check_approval(request, definition)
+    check_sample(request, definition)
     asyncio.run(check_agent(settings, definition.compile()))
     warn_of_problems(edition)
     log_as_command(settings)
@@ -153,9 +148,7 @@ def run(
 
         settings = _with_concurrency(settings, concurrency)
         exit_with(run_async(run_on_emulator(settings, read_files, request, Path(place), as_json=as_json)))
-    layout = definition.compile().csv.layout
-    header_lines = layout.skip_lines + (not layout.columns)
-    scanned = _read_source(path, settings, header_lines)
+    scanned = read_source(path, settings, definition)
     try:
         asked = LaptopRun(
             settings=laptop_settings(settings, concurrency=concurrency, row_bytes=scanned.row_bytes),
@@ -170,32 +163,6 @@ def run(
     finally:
         if path is None:
             scanned.path.unlink(missing_ok=True)
-
-
-def _check_approval(request: SubmitRequest, definition: Definition) -> None:
-    """Raise UsageError if the options of the approval do not fit the mapping."""
-    mapping = definition.compile()
-    try:
-        check_approval(mapping.gate, mapping.output_fields, request.approval)
-    except ApprovalError as error:
-        raise UsageError(f"the approval of the sample: {error}") from None
-
-
-def _default_target(source: Path | None) -> str:
-    """`IN.output.csv` beside the input; stdout for stdin."""
-    if source is None:
-        return STDOUT
-    name = source.stem if source.suffix.lower() not in NAMES else Path(source.stem).stem
-    return str(source.with_name(f"{name}.output.csv"))
-
-
-def _read_source(path: Path | None, settings: Settings, header_lines: int) -> ScannedSource:
-    """The file, or what comes on stdin, which is kept in the folder of the store while it runs."""
-    if path is not None:
-        return scan_source(path, path.name, header_lines=header_lines)
-    home = Home(settings.home)
-    home.create()
-    return scan_source(spool(sys.stdin.buffer, home.spool), STDIN_NAME, header_lines=header_lines)
 
 
 def _with_concurrency(settings: Settings, concurrency: int | None) -> Settings:

@@ -32,6 +32,7 @@ from service.cli.garbage import freeze_modules
 from service.cli.running.ending import Ending
 from service.cli.running.sample import ask, can_ask, read_report, show_sample, waits_only_for_approval
 from service.cli.status import batch_exit_code, redrive_remedies, remedies, show_remedies
+from service.domain.budgets.options import budget_options
 from service.domain.model import BatchView
 from service.domain.operation_requests import OperationRequest
 from service.steering.operate import operate
@@ -74,44 +75,60 @@ async def run_on_laptop(asked: LaptopRun) -> int:
             served = Served(start.view)
         else:
             begin = partial(starter.begin, start, asked.command)
-            served = await _serve(asked, home, backend, start.record, stop, begin)
+            served = await serve_run(asked, home, backend, start.record, stop, begin)
         report.went_on_from(start)
-        decision = await _decision_on_sample(asked, backend, served, stop)
+        decision = await _decision_on_sample(asked, backend, start, served, stop)
         if decision is None:
             return await report.show(served, start.record, start.replaced)
     # Opened again: the queues of the first pipeline have ended with it.
     async with open_laptop(home, asked.settings) as backend:
-        request = OperationRequest(decision, start.record.batch_id, uuid.uuid4().hex, local_user())
-        served = await _serve(
-            asked, home, backend, start.record, stop, partial(operate, backend.ports, request)
-        )
+        # A sample may have waited for long, and its run may have named another place.
+        await backend.runs.keep(start.record)
+        # Before the sweeper of the pipeline, which ends holds that have lasted too long.
+        await operate(backend.ports, _request(decision, asked, start))
+        served = await serve_run(asked, home, backend, start.record, stop)
         report = EndReport(backend, asked.settings, as_json=asked.as_json, concurrency=asked.concurrency)
         return await report.show(served, start.record, start.replaced)
 
 
-async def _serve(
+def _request(decision: str, asked: LaptopRun, start: Start) -> OperationRequest:
+    """The operation on the sample; the budget of a run that goes on with an estimate's is the batch's."""
+    args = budget_options(asked.command.request.budget) if start.is_approved else {}
+    return OperationRequest(decision, start.record.batch_id, uuid.uuid4().hex, local_user(), args)
+
+
+async def serve_run(
     asked: LaptopRun,
     home: Home,
     backend: LaptopBackend,
     record: RunRecord,
     stop: Stop,
-    begin: Callable[[], Awaitable[object]],
+    begin: Callable[[], Awaitable[object]] | None = None,
 ) -> Served:
-    """Run the pipeline for the batch, with its progress, until it ends, is held, or the user stops it."""
+    """Run the pipeline for the batch, with its progress, until it ends, is held, or the user stops it.
+
+    Without `begin` the messages of the batch are in the queues already.
+    """
     with render.progress(err, quiet=asked.as_json, estimate=record.records) as progress:
         server = BatchServer(home, backend, asked.settings, asked.mappings, stop, progress.update)
         return await server.serve(record.batch_id, begin)
 
 
 async def _decision_on_sample(
-    asked: LaptopRun, backend: LaptopBackend, served: Served, stop: Stop
+    asked: LaptopRun, backend: LaptopBackend, start: Start, served: Served, stop: Stop
 ) -> str | None:
-    """Show a sample that waits for approval, and ask on a terminal.
+    """Show a sample that waits for approval, and ask on a terminal; that of an estimate is approved.
 
     Return the operation, None if nobody has decided.
     """
     batch = None if served.view is None else served.view.batch
-    if batch is None or asked.as_json or not waits_only_for_approval(batch):
+    if batch is None or not waits_only_for_approval(batch):
+        return None
+    if start.is_approved and not stop.asked.is_set():
+        text = f"`rowfleet estimate` has run its sample, which counts as approved by {local_user()}"
+        err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        return "approve"
+    if start.is_approved or asked.as_json:
         return None
     (hold,) = batch.holds
     report = await read_report(backend.ports, hold)

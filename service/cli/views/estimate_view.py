@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
@@ -13,7 +15,11 @@ _SECONDS_OF_A_MINUTE, _SECONDS_OF_AN_HOUR = 60, 3_600
 
 def show_estimate(console: Console, estimate: Estimate) -> None:
     """Print an estimate: a line for each figure, with the origin of the figure beside it."""
-    lines = _lines(estimate)
+    show_lines(console, _lines(estimate))
+
+
+def show_lines(console: Console, lines: Sequence[tuple[str, str, str]]) -> None:
+    """Print lines of a name, a value and a note, in columns."""
     names, values = (max(len(line[column]) for line in lines) for column in (0, 1))
     for name, value, note in lines:
         line = Text.assemble((name.ljust(names), "bold"), "  ", value.ljust(values), "  ", (note, "dim"))

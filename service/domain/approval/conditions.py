@@ -21,6 +21,8 @@ from service.domain.money import MAX_DECIMALS, decimal_text, units_of
 SUCCESS, FILL, COST = "success", "fill", "cost_per_row_usd"
 KEYS = (SUCCESS, FILL, COST)
 DOLLARS = "USD"
+NEVER = "none"
+"""The text form of no condition: a sample is never approved by itself, also if its mapping has conditions."""
 
 EXAMPLE = "success>=98%,fill.exchange>=90%,cost_per_row_usd<=0.01"
 
@@ -75,8 +77,10 @@ def read_conditions(parts: Mapping[str, Json]) -> dict[str, str]:
 
 
 def parse_conditions(text: str) -> dict[str, str]:
-    """The conditions in their text form. Raises ApprovalError."""
+    """The conditions in their text form, {} for `none`. Raises ApprovalError."""
     found: dict[str, str] = {}
+    if text.strip() == NEVER:
+        return found
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None:
@@ -91,7 +95,7 @@ def parse_conditions(text: str) -> dict[str, str]:
 
 
 def conditions_text(conditions: Mapping[str, str]) -> str:
-    """The conditions as `parse_conditions` reads them."""
+    """The conditions as `parse_conditions` reads them; "" for none."""
     return ",".join(name + limit.replace(" ", "") for name, limit in sorted(conditions.items()))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from service.domain.approval.conditions import (
+    NEVER,
     ApprovalError,
     conditions_text,
     parse_conditions,
@@ -35,7 +36,7 @@ def read_option(name: str, value: Json) -> int | bool | str:
         case "approve_by":
             return duration_s(value)
     conditions = read_conditions(value) if isinstance(value, Mapping) else parse_conditions(str(value))
-    return conditions_text(conditions)
+    return conditions_text(conditions) or NEVER
 
 
 def asked_gate(base: SampleGate | None, options: Mapping[str, Json]) -> SampleGate | None:

@@ -155,3 +155,10 @@ def test_equal_options_are_equal_texts() -> None:
     """Jobs under one execution id are compared by them."""
     assert sample_text({"sample": None, "approve_by": None}) == ""
     assert sample_text({"sample": 5, "sample_random": None, "approve_by": 60}) == "sample=5, approve_by=60"
+
+
+def test_conditions_of_a_mapping_can_be_left_out() -> None:
+    """`none` takes the place of the mapping's conditions: its sample is never approved by itself."""
+    assert read_option("approve_if", "none") == "none"
+    gate = asked_gate(SampleGate(20, conditions=CONDITIONS), {"sample": 5, "approve_if": "none"})
+    assert gate == SampleGate(5)

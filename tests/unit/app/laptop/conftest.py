@@ -20,7 +20,7 @@ from service.app.laptop.home import Home
 from service.app.laptop.pipeline import Stop
 from service.app.laptop.serving import BatchServer, Served
 from service.app.laptop.source import scan_source
-from service.app.laptop.start import Start, Starter
+from service.app.laptop.start import Start, Starter, Step
 from service.app.laptop.tuning import laptop_settings
 from service.app.settings import load_settings
 from service.app.submit import SubmitRequest
@@ -110,6 +110,21 @@ class Laptop:
             command, out, fresh=fresh, force=force
         )
 
+    async def sample(self, command: RunCommand, stop: Stop | None = None) -> tuple[Start, Served]:
+        """Run the sample of an estimate, unless nothing is left of it to run."""
+        backend = self.process()
+        starter = Starter(backend, self.settings.bucket)
+        start = await starter.find_sample(command, "-")
+        if start.step is Step.KEEP:
+            return start, Served(start.view)
+        server = self.server(backend, stop or Stop())
+        return start, await server.serve(start.record.batch_id, lambda: starter.begin(start, command))
+
+    def server(self, backend: LaptopBackend, stop: Stop) -> BatchServer:
+        """A server of batches in a process."""
+        read = fixed_files(MappingFiles(mappings=self.files))
+        return BatchServer(self.home, backend, self.settings, read, stop, lambda _: None)
+
     async def run(
         self, command: RunCommand, out="-", *, fresh=False, stop: Stop | None = None, when=None
     ) -> Served:
@@ -117,8 +132,7 @@ class Laptop:
         backend, stop = self.process(), stop or Stop()
         starter = Starter(backend, self.settings.bucket)
         start = await starter.find(command, out, fresh=fresh, force=False)
-        read = fixed_files(MappingFiles(mappings=self.files))
-        server = BatchServer(self.home, backend, self.settings, read, stop, lambda _: None)
+        server = self.server(backend, stop)
 
         async def stop_when() -> None:
             await when

@@ -27,6 +27,16 @@ async def test_a_run_is_found_by_its_keys(lab):
     assert [await runs.of_command("k1"), await runs.of_calls("s1"), await runs.of_file("w1")] == [newer] * 3
 
 
+async def test_the_run_of_an_estimate_is_found_by_its_sample(lab):
+    """By the rows that it has called for; a run without an estimate is not."""
+    runs = book(lab)
+    await runs.add(RECORD)
+    assert await runs.of_sample("m1") is None
+    estimated = replace(RECORD, batch_id="demo#e2", sampling_key="m1")
+    await runs.add(estimated)
+    assert await runs.of_sample("m1") == estimated
+
+
 async def test_facts_of_a_run_may_change(lab):
     """The place of the results is that of the last command; the keys stay those of the newest run."""
     runs = book(lab)

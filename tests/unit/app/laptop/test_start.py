@@ -5,8 +5,13 @@ import pytest
 from service.app.laptop.results import write_results
 from service.app.laptop.start import Step
 from service.domain.errors import UsageError
-from service.domain.model import State
-from tests.unit.app.laptop.conftest import people
+from service.domain.model import HoldReason, State
+from service.domain.operation_requests import OperationRequest
+from service.steering.operate import operate
+from tests.unit.app.laptop.conftest import Stop, people
+
+NAMES = [f"person {n}" for n in range(12)]
+SAMPLE = {"sample": 3, "approve_if": "none"}
 
 
 async def finished(laptop, *names, out=None, **options):
@@ -109,3 +114,81 @@ async def test_a_run_that_was_never_opened_is_opened(laptop):
     await laptop.process().runs.add(start.record)
     again = await laptop.find(command)
     assert (again.step, again.record.batch_id) == (Step.OPEN, start.record.batch_id)
+
+
+# -- the sample of an estimate, and the run that goes on with it ---------------------------------------
+
+
+def estimated(laptop, **options):
+    """The command of an estimate with a sample of 3 rows."""
+    return laptop.command(laptop.write(people(*NAMES)), approval=SAMPLE, **options)
+
+
+async def test_a_sample_is_held_and_the_run_goes_on_with_it(laptop):
+    """The run finds the batch, and counts as its approval; its rows are called for once."""
+    start, served = await laptop.sample(estimated(laptop))
+    assert (start.step, served.view.batch.state) == (Step.OPEN, State.PAUSED)
+    assert sorted(laptop.agent.calls) == NAMES[:3]
+    found = await laptop.find(laptop.command(laptop.folder / "in.csv"))
+    assert (found.step, found.record.batch_id) == (Step.GO_ON, served.view.batch.batch_id)
+    assert found.is_approved
+    backend = laptop.process()
+    await operate(backend.ports, OperationRequest("approve", found.record.batch_id, "r1", "ann", {}))
+    ended = await laptop.server(backend, Stop()).serve(found.record.batch_id)
+    assert (ended.view.batch.state, ended.view.batch.gate.opened_by) == (State.SUCCEEDED, "ann")
+    assert sorted(laptop.agent.calls) == sorted(NAMES)
+
+
+async def test_a_sample_that_is_there_is_kept(laptop):
+    """Another estimate of the same rows makes no call, whatever its options are."""
+    _, served = await laptop.sample(estimated(laptop))
+    for options in ({}, {"limit": 5}):
+        again, _ = await laptop.sample(estimated(laptop, **options))
+        assert (again.step, again.view.batch.batch_id) == (Step.KEEP, served.view.batch.batch_id)
+        assert again.view.batch.hold(HoldReason.APPROVAL)
+    assert len(laptop.agent.calls) == 3
+
+
+async def test_a_sample_that_was_left_is_gone_on_with(laptop):
+    """The process ended before the sample was done: both commands find it, and only the run approves."""
+    command = estimated(laptop)
+    stop = Stop()
+    stop.signal()
+    start, served = await laptop.sample(command, stop)
+    assert served.was_stopped
+    again = await laptop.find(laptop.command(laptop.folder / "in.csv"))
+    assert (again.record.batch_id, again.is_approved) == (start.record.batch_id, again.view is not None)
+    resumed, done = await laptop.sample(command)
+    assert resumed.record.batch_id == start.record.batch_id
+    assert done.view.batch.hold(HoldReason.APPROVAL)
+    assert sorted(laptop.agent.calls) == NAMES[:3]
+
+
+@pytest.mark.parametrize("options", [{"limit": 2}, {"deadline_s": 60}])
+async def test_a_run_with_other_options_is_refused(laptop, options):
+    """It would pay for the sample again; the sentence names the commands that go on."""
+    _, served = await laptop.sample(estimated(laptop))
+    command = laptop.command(laptop.folder / "in.csv", **options)
+    with pytest.raises(UsageError, match=f"rowfleet approve {served.view.batch.batch_id}"):
+        await laptop.find(command)
+    assert (await laptop.find(command, fresh=True)).step is Step.OPEN
+
+
+async def test_a_run_that_asks_for_approval_does_not_approve(laptop):
+    """`run --sample` shows the sample of the estimate, and asks."""
+    await laptop.sample(estimated(laptop))
+    found = await laptop.find(laptop.command(laptop.folder / "in.csv", approval={"sample": 3}))
+    assert (found.step, found.is_approved) == (Step.GO_ON, False)
+
+
+async def test_rows_of_a_run_are_no_sample(laptop):
+    """After a run, of the whole file or of its first rows, an estimate makes no call."""
+    first = laptop.command(laptop.write(people(*NAMES)), limit=4)
+    await laptop.run(first)
+    start, _ = await laptop.sample(estimated(laptop))
+    assert start.step is Step.KEEP
+    assert "its 4 rows are kept" in start.note
+    await laptop.run(laptop.command(laptop.folder / "in.csv"))
+    start, _ = await laptop.sample(estimated(laptop))
+    assert start.step is Step.KEEP
+    assert sorted(laptop.agent.calls) == sorted(NAMES)
