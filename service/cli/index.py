@@ -88,7 +88,7 @@ COMMANDS = {
         "What would be sent for a row of a file, with secrets masked. No call, unless by --call.",
     ),
     "estimate": CommandEntry(
-        "plan", "The calls, tokens, price and time of a run of a file. No call is made."
+        "plan", "The calls, tokens, price and time of a run of a file. No call is made, unless by --sample."
     ),
     "settings": CommandEntry("settings", "Every setting: value, default, unit, and where it came from."),
     "dead-letters": CommandEntry(

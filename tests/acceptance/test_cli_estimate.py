@@ -48,6 +48,8 @@ def test_a_sample_is_kept_for_the_run(cli: Cli, agent: HttpAgent) -> None:
     sample = cli("estimate", "in.csv", "--mapping", "priced", "--sample", 3, "--json").json["sample"]
     assert (sample["rows"], sample["succeeded"], sample["cost_per_row"]) == (3, 3, "0.00045")
     assert (sample["rest"]["rows"], sample["rest"]["low"]) == (9, "0.00405")
+    held = cli("status", sample["batch_id"], "--json").json["holds"]["approval"]
+    assert held["detail"]["sample"]["rest"]["rows"] == 9
     refused = cli("run", "in.csv", "--mapping", "priced", "--limit", 5)
     assert refused.code == 2
     assert f"rowfleet approve {sample['batch_id']}" in refused.stderr

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from service.adapters.aws.table.keys import operation_sort, primary_key
-from service.adapters.aws.table.values import Item, Value, decode, encode
+from service.adapters.aws.table.values import Item, Value, decode, encode, with_floats
 from service.domain.model import (
     COUNTER_FIELDS,
     NO_BUDGETS,
@@ -81,7 +81,7 @@ def steering_of(values: dict[str, Json]) -> dict[str, Any]:
     """The fields of a batch that `steering_values` has stored."""
     fields: dict[str, Any] = {name: values.get(name, _DEFAULTS[name]) for name in _PLAIN}
     fields["digests"] = tuple(fields["digests"])
-    fields["holds"] = tuple(Hold(**hold) for hold in values.get("holds", ()))
+    fields["holds"] = tuple(Hold(**hold) for hold in with_floats(values.get("holds", [])))
     work = values.get("work")
     fields["work"] = Work(WorkKind(work["kind"]), work["control"], work["after"]) if work else None
     settled = values.get("settled")
@@ -155,7 +155,7 @@ def operation_item(batch: Batch, operation: Operation) -> Item:
 
 def operation_of(item: Item) -> Operation:
     """The operation in an item."""
-    values: dict[str, Json] = {name: decode(value) for name, value in item.items()}
+    values: dict[str, Json] = {name: with_floats(decode(value)) for name, value in item.items()}
     return Operation(
         op=values["op"],
         request_id=values["request_id"],

@@ -67,6 +67,17 @@ def decode(value: Value) -> Json:
     raise ValueError(f"an attribute of type {kind}, which rowfleet never writes")
 
 
+def with_floats(value: Json) -> Json:
+    """A decoded value with floats for its Decimals: facts of rowfleet's own, which were floats before."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {name: with_floats(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [with_floats(member) for member in value]
+    return value
+
+
 def decode_number(text: str) -> int | Decimal:
     """The text of a number as int if it is a whole number, otherwise as Decimal."""
     try:

@@ -1,8 +1,14 @@
 """The attributes of what operations leave on a batch."""
 
+import json
 from dataclasses import fields, replace
 
-from service.adapters.aws.table.steering_values import steering_of, steering_values
+from service.adapters.aws.table.steering_values import (
+    operation_item,
+    operation_of,
+    steering_of,
+    steering_values,
+)
 from service.adapters.aws.table.values import decode
 from service.domain.model import (
     Amounts,
@@ -13,6 +19,7 @@ from service.domain.model import (
     Counts,
     Hold,
     Location,
+    Operation,
     SampleGate,
     Source,
     State,
@@ -61,3 +68,14 @@ def test_a_batch_without_operations_has_no_attribute_of_them():
     read = steering_of({})
     assert {name: getattr(PLAIN, name) for name in read} == read
     assert set(read) <= {field.name for field in fields(Batch)}
+
+
+def test_fractions_of_holds_and_answers_stay_floats():
+    """They are facts of rowfleet's own, which commands and events write as JSON."""
+    facts = {"rest": {"seconds": 0.5, "rows": 3}, "parts": [0.25]}
+    batch = replace(PLAIN, holds=(Hold("approval", "rowfleet", "t", facts),))
+    found = steering_of({name: decode(value) for name, value in steering_values(batch).items()})
+    assert json.loads(json.dumps(found["holds"][0].detail)) == facts
+    made = Operation("hold", "r1", "rowfleet", "t", 1, {"share": 0.5}, facts)
+    again = operation_of(operation_item(batch, made))
+    assert json.loads(json.dumps([again.args, again.answer])) == [{"share": 0.5}, facts]
