@@ -14,7 +14,16 @@ from service.batch.completion import Completion, Repeat, once
 from service.batch.lease import BatchLease
 from service.batch.role_ports import Ports
 from service.domain.messages import RowMessage
-from service.domain.model import Batch, BatchView, OnExceeded, Operation, Outcome, State
+from service.domain.model import (
+    NOTHING_SPENT,
+    Batch,
+    BatchView,
+    OnExceeded,
+    Operation,
+    Outcome,
+    Spending,
+    State,
+)
 from service.domain.ports import ReceivedMessage
 from service.mapping import Definition
 from service.runtime.delivery import Delivery
@@ -139,13 +148,18 @@ class NoCuts(Components):
 
 class _DroppingCommitter(GroupCommitter):
     async def commit(
-        self, batch: Batch, number: int, outcome: Outcome | None, patience: Patience | None = None
+        self,
+        batch: Batch,
+        number: int,
+        outcome: Outcome | None,
+        patience: Patience | None = None,
+        spent: Spending = NOTHING_SPENT,
     ) -> BatchView | None:
         """Drop an outcome if its batch is paused."""
         view = await self._ports.table.read(batch.batch_id)
         if outcome is not None and view is not None and view.batch.state is State.PAUSED:
             return view
-        return await super().commit(batch, number, outcome, patience)
+        return await super().commit(batch, number, outcome, patience, spent)
 
 
 class NoCommitWhenHeld(Components):

@@ -95,12 +95,25 @@ class DeletedMessages:
         if batch.state is State.PAUSED or batch.work is not None or self._has_copy("aggregate", body):
             return ""
         # The trigger of a sample is deleted some time later, when its batch may go on.
-        done = self._monitor.statuses(batch)
-        if batch.gate is not None and (batch.total is None or len(done) < batch.total):
+        if batch.gate is not None and self._is_checked_later(batch):
             return ""
         if batch.state is State.AGGREGATING and self._is_finish_followed_up(batch):
             return ""
         return f"the trigger of {trigger.batch_id} was deleted while it is {batch.state}"
+
+    def _is_checked_later(self, batch: Batch) -> bool:
+        """True if rows are left, or a message of one whose receiver checks whether the batch is complete."""
+        monitor = self._monitor
+        if batch.total is None or len(monitor.statuses(batch)) < batch.total:
+            return True
+        round_ = (batch.identity, batch.round)
+        left = (
+            key
+            for name in ("rows", "rows-dlq")
+            for key, count in monitor.queues[name].messages_of.items()
+            if count
+        )
+        return any(key[:2] == round_ for key in left)
 
     def _is_finish_followed_up(self, batch: Batch) -> bool:
         """True if a request has its trigger still to be sent: its message, or its maker, is there until then.

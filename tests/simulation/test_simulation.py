@@ -41,7 +41,10 @@ MET = (
 """Situations of rows that are no faults: requeued, answered by another row's reply, large, late."""
 
 OPERATIONS = ("pause", "resume", "cancel", "set", "finish")
-"""Operations that operators ask for, and that are made."""
+"""Operations that operators ask for in each way, and that are made."""
+
+DECISIONS = ("approve", "reject")
+"""Operations on samples, which come as messages, and are made."""
 
 RESUMED = 5
 """A seed whose batches are resumed or redriven."""
@@ -91,8 +94,9 @@ def test_every_kind_of_fault_happens(summary: Summary) -> None:
         f"world: {fault}" for fault in (*TargetFault, *StorageFault)
     }
     worlds = ("rows lost", "second round", "results refused", "id reused", "late write", "source is late")
-    possible |= {f"world: {what}" for what in (*worlds, *OPERATIONS, "present mapping")} | set(MET)
-    possible |= {f"batch: {what}" for what in (*OPERATIONS, "redrive", "remap", "hold", "later round")}
+    operations = (*OPERATIONS, *DECISIONS, "remap")
+    possible |= {f"world: {what}" for what in (*worlds, *operations, "present mapping")} | set(MET)
+    possible |= {f"batch: {what}" for what in (*operations, "redrive", "hold", "later round", "sample")}
 
     assert possible - set(summary.happened) == set()
 
@@ -113,14 +117,18 @@ def test_no_kind_of_fault_has_become_rare(summary: Summary) -> None:
 
 
 def test_operators_do_everything_that_they_can() -> None:
-    """Each operation comes by a message, by a process that may die, and twice; holds are left to expire."""
+    """Each operation comes by a message, by a process that may die, and twice; holds are left to expire.
+
+    Decisions on samples come by messages only.
+    """
     worlds = [generate(seed) for seed in range(SEEDS)]
     planned = [operation for world in worlds for operation in world.operations]
 
-    for way in ("is_direct", "is_fatal", "is_twice", "step"):
-        assert {operation.op for operation in planned if getattr(operation, way)} == set(OPERATIONS), way
+    for way, decisions in (("is_direct", ()), ("is_fatal", ()), ("is_twice", DECISIONS), ("step", DECISIONS)):
+        wanted = {*OPERATIONS, *decisions}
+        assert {operation.op for operation in planned if getattr(operation, way)} == wanted, way
     names = {name for operation in planned for name, _ in operation.args}
-    settings = {"priority", "weight", "max_concurrency", "tolerate", "deadline"}
+    settings = {"priority", "weight", "max_concurrency", "tolerate", "deadline", "max_calls"}
     assert names == {"now", "mapping_now", "grace", *settings}
     assert sum(world.are_holds_left for world in worlds) >= SELDOM * SEEDS
     assert sum(world.late_rate > 0 for world in worlds) >= SELDOM * SEEDS
@@ -142,6 +150,7 @@ def test_the_generator_makes_every_kind_of_world() -> None:
     asks = [file.mapping for world in worlds for file in world.files]
     for wish in ("reuse", "per_minute", "concurrent", "max_concurrency", "row_deadline_s"):
         assert sum(1 for mapping in asks if getattr(mapping, wish)) >= SELDOM * SEEDS, wish
+    assert sum(1 for mapping in asks if mapping.calls_per_day) >= SEEDS * 0.01
     assert any(len(set(file.names)) < len(file.names) for world in worlds for file in world.files)
     assert {"", "batch", "7 days"} == {mapping.reuse for mapping in asks}
     by_day = [world.files for world in worlds if world.files[0].mapping.reuse == "7 days"]
@@ -154,6 +163,7 @@ def test_the_generator_makes_every_kind_of_world() -> None:
         "sample_random",
         "approve_if",
         "approve_by",
+        "max_calls",
     }
 
 
