@@ -64,7 +64,8 @@ class Budget:
 
     def __bool__(self) -> bool:
         """True if it limits anything."""
-        return any(True for _ in self.limits())
+        # asked for each call
+        return not (self.calls is None and self.tokens is None and self.usd is None)
 
     def of(self, kind: BudgetKind) -> int | None:
         """The limit of one kind."""

@@ -80,14 +80,19 @@ def remap(
         print_json(facts)
     else:
         show_diff(out if diff else err, facts)
-    if diff or not _is_wanted(facts, yes=yes, allow_missing=allow_missing):
+    if diff or not _is_wanted(
+        facts, yes=yes, allow_missing=allow_missing, is_other=mapping_now or mapping is not None
+    ):
         exit_with(EXIT_OK)
     args["digest"] = facts["mapping"]
     open_round(AskedOperation("remap", batch, args, side, as_json), settings, wait=wait)
 
 
-def _is_wanted(facts: dict[str, Any], *, yes: bool, allow_missing: bool) -> bool:
-    """True if the round is to be opened. Raises UsageError where nobody can be asked."""
+def _is_wanted(facts: dict[str, Any], *, yes: bool, allow_missing: bool, is_other: bool) -> bool:
+    """True if the round is to be opened. Raises UsageError where nobody can be asked.
+
+    `is_other`: a mapping was named, and not that of the batch taken.
+    """
     missing = facts["missing"]["rows"]
     if missing and not allow_missing:
         raise UsageError(
@@ -95,7 +100,8 @@ def _is_wanted(facts: dict[str, Any], *, yes: bool, allow_missing: bool) -> bool
             "others are mapped anew"
         )
     if not facts["rows"] or (not facts["is_changed"] and facts["mapping"] == facts["mapping_before"]):
-        err.print("there is nothing to do", highlight=False)
+        hint = "" if is_other else ": this is the batch's own mapping; --mapping-now takes the present one"
+        err.print(f"there is nothing to do{hint}", highlight=False, soft_wrap=True)
         return False
     if not yes:
         if not sys.stdin.isatty():
