@@ -239,22 +239,27 @@ class NoClosedGate(Components):
 
 class _StateFirst(Completion):
     async def check(self, batch_id: str, repeat: Repeat = once) -> BatchView | None:
-        """Change the state, then send the trigger."""
-        view = await self._ports.table.read(batch_id)
+        """Change the state, then send the trigger. That of a sample changes no state."""
+        read = self._ports.table.read
+        view = await read(batch_id)
         if view and self._judge and not view.is_complete and await self._judge.judge(view):
-            view = await self._ports.table.read(batch_id)
-        if view is not None and view.batch.state is State.RUNNING and view.is_complete:
-            await self._move_and_send(view.batch, State.RUNNING)
+            view = await read(batch_id)
+        if view and self._judge and view.is_complete and await self._judge.release(view):
+            view = await read(batch_id)
+        if view is not None and view.has_its_sample:
+            await self._send(view.batch)
+        if view is not None and view.batch.state is State.RUNNING and view.has_all_rows:
+            await self._move_and_send(replace(view.batch, settled=view.spending), State.RUNNING)
         return view
 
     async def _move_and_send(self, batch: Batch, state: State) -> None:
         now = iso_time(self._ports.clock.now_ms())
-        has_moved = await self._ports.table.move(batch, expected=state, to=State.AGGREGATING, now=now)
-        if has_moved:
-            await send_all(
-                self._ports.queues.aggregate,
-                [OutgoingMessage(AggregateMessage.of(batch).encode())],
-            )
+        if await self._ports.table.move(batch, expected=state, to=State.AGGREGATING, now=now):
+            await self._send(batch)
+
+    async def _send(self, batch: Batch) -> None:
+        trigger = OutgoingMessage(AggregateMessage.of(batch).encode())
+        await send_all(self._ports.queues.aggregate, [trigger])
 
 
 class StateBeforeSend(Components):

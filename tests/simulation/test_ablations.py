@@ -11,7 +11,7 @@ from tests.simulation.simulate import run_many
 
 SEEDS = 500
 STARTS = {
-    "NoCheckAfterDuplicate": 146,
+    "NoCheckAfterDuplicate": 414,
     "NoClosedGate": 604,
     "NoCuts": 83,
     "NoEndOfTurns": 7_599,
@@ -25,6 +25,7 @@ STARTS = {
     "NoRoundFence": 324,
     "NoSenders": 720,
     "NoSuspicion": 776,
+    "NoTrialState": 87,
     "NoWaitingResults": 14,
     "NoWorkOfOthers": 101,
 }
@@ -102,7 +103,6 @@ EXPECTED = {
 NOTICED_LATE = {
     "NoHeartbeat",
     "StateBeforeSend",
-    "NoTrialState",
 }
 
 
