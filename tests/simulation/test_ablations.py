@@ -22,7 +22,7 @@ STARTS = {
     "NoMarksOnRepeatedCalls": 109,
     "NoOutbox": 143,
     "NoRecoveryLease": 30,
-    "NoRoundFence": 324,
+    "NoRoundFence": 5_269,
     "NoSenders": 720,
     "NoSuspicion": 776,
     "NoTrialState": 87,
