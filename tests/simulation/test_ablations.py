@@ -22,6 +22,7 @@ STARTS = {
     "NoMarksOnRepeatedCalls": 109,
     "NoOutbox": 143,
     "NoRecoveryLease": 30,
+    "NoReplayMarks": 90,
     "NoRoundFence": 5_269,
     "NoSenders": 720,
     "NoSuspicion": 776,
