@@ -96,7 +96,7 @@ def _decide(view: BatchView, _request: OperationRequest, now_ms: int) -> Decisio
 
 
 def _stored_for(ports: Ports, batch: Batch) -> list[StoredObjects]:
-    """What is stored for a batch. Results have names of their own: other files may lie beside them."""
+    """The objects of a batch. Results have names of their own: other files may lie beside them."""
     work = ports.large_outcomes.place_of(batch)
     # without the round, which comes last
     run = work.prefix.rstrip("/").rpartition("/")[0] + "/"

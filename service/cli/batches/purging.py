@@ -76,7 +76,7 @@ def _ask(view: BatchView) -> None:
 
 
 async def _of_machine(place: Place, batch: Batch) -> list[StoredObjects]:
-    """What the store of this machine has besides: the record of the run, and the copy of its file."""
+    """The other objects of the batch on this machine: the record of the run, and the copy of its file."""
     if place.runs is None:
         return []
     record = StoredObjects(*place.runs.key_of(batch.batch_id), is_prefix=False)

@@ -26,7 +26,7 @@ COMPARISON_S = 3_600.0
 
 
 def compare(asked: AskedOperation, settings: Settings) -> dict[str, Any]:
-    """What a remap would change. The fleet compares its batches, since it has the present mapping.
+    """The changes that a remap would make. The fleet compares its batches, since it has the present mapping.
 
     Raises UsageError if the remap would be refused, or if the fleet does not answer.
     """

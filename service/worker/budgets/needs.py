@@ -30,7 +30,7 @@ def call_need(batch: Batch, mapping: RowMapping, body: Json, expected_output: Ca
 
 
 def amounts_used(spent: Spending, need: Amounts, *, is_reply: bool) -> Amounts:
-    """What a call has used: its reservation where that is not known.
+    """The amounts that a call has used: its reservation where they are not known.
 
     A reply without token counts has used tokens; a failed call without them has not (`is_reply`).
     """
